@@ -1,0 +1,265 @@
+"""The teacher's options for MiniGrid (paper section 4.1.1 and A.4.1): explore, go to, pick up, drop, open.
+
+    python options.py                                   # explore one room, drawn in the terminal
+    python options.py --do "go to red key" --gif out.gif
+
+An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All of them are functions of the
+memory observation alone: an array (W, H, 4) that holds object, colour, state and agent direction of every cell seen so far.
+Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
+
+Two sets:
+    paper     compiled for SimpleDoorKey, as in the paper: lava counts as free floor, "drop" and "pick up" are one action each
+    repaired  lava is avoided; "drop" seeks the nearest free cell; "pick up" with full hands drops there first (A.4.1's words)
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Callable, NamedTuple
+
+import numpy as np
+from minigrid.core.actions import Actions
+from minigrid.core.constants import COLOR_TO_IDX, DIR_TO_VEC, IDX_TO_COLOR, IDX_TO_OBJECT, OBJECT_TO_IDX
+
+UNSEEN, EMPTY, WALL = OBJECT_TO_IDX["unseen"], OBJECT_TO_IDX["empty"], OBJECT_TO_IDX["wall"]
+DOOR, KEY, LAVA = OBJECT_TO_IDX["door"], OBJECT_TO_IDX["key"], OBJECT_TO_IDX["lava"]
+NO_AGENT = 4  # last plane of the memory, where the agent is not
+VECTORS = [(int(x), int(y)) for x, y in DIR_TO_VEC]  # of the directions 0 east, 1 south, 2 west, 3 north
+DIRAC = np.eye(len(Actions), dtype=np.float32)  # row a: the distribution that always takes action a
+
+Pose = tuple  # (x, y, direction)
+
+
+class Scene(NamedTuple):
+    """A memory observation, decoded once for all options."""
+
+    width: int
+    height: int
+    kinds: bytes  # object index of the cell x, y at x * height + y
+    colors: bytes
+    pose: tuple[int, int, int]
+    carrying: str | None
+
+    def kind(self, x: int, y: int) -> int:
+        """Object index of the cell; a wall outside of the grid."""
+        return self.kinds[x * self.height + y] if 0 <= x < self.width and 0 <= y < self.height else WALL
+
+    def locate(self, name: str) -> tuple[int, int] | None:
+        """Where "red key" or "second red door" stands, counted in reading order; None if it is not in sight."""
+        *ordinal, color, noun = name.split()
+        matches = [
+            (x, y)
+            for y in range(self.height)
+            for x in range(self.width)
+            if self.kinds[x * self.height + y] == OBJECT_TO_IDX.get(noun)
+            and self.colors[x * self.height + y] == COLOR_TO_IDX.get(color)
+            and (x, y) != self.pose[:2]
+        ]
+        return matches[len(ordinal)] if len(matches) > len(ordinal) else None
+
+
+@lru_cache(maxsize=1024)
+def _decode(memory: bytes, width: int, height: int) -> Scene:
+    kinds, colors, directions = memory[0::4], memory[1::4], memory[3::4]
+    at = next(i for i, direction in enumerate(directions) if direction != NO_AGENT)
+    held = None if kinds[at] == EMPTY else f"{IDX_TO_COLOR[colors[at]]} {IDX_TO_OBJECT[kinds[at]]}"
+    return Scene(width, height, kinds, colors, (*divmod(at, height), directions[at]), held)
+
+
+def read_scene(memory: np.ndarray) -> Scene:
+    """Decode a memory observation (W, H, 4); equal observations are decoded once."""
+    return _decode(memory.tobytes(), *memory.shape[:2])
+
+
+def _ahead(pose: Pose) -> tuple[int, int]:
+    x, y, direction = pose
+    return x + VECTORS[direction][0], y + VECTORS[direction][1]
+
+
+def shortest_path(
+    scene: Scene,
+    goal: Callable[[Pose], bool],
+    passable: frozenset[int],
+    heuristic: Callable[[Pose], float] = lambda pose: 0,
+) -> list[int] | None:
+    """A* over poses (x, y, direction) with the actions left, right and forward, one unit of cost each.
+
+    goal: is this pose one?  passable: the objects one can walk over.  heuristic: a lower bound of the cost from a pose to a goal.
+    Returns the actions of a cheapest path, [] if the agent is there already, None if no path leads there.
+    """
+    start = scene.pose
+    came_from: dict[Pose, tuple[Pose, int]] = {}
+    cost = {start: 0}
+    queue: list[tuple[float, int, Pose]] = [(heuristic(start), 0, start)]
+    pushed = 0  # breaks ties by age, so that the path is the same on every machine
+    done = set()
+    while queue:
+        pose = heapq.heappop(queue)[2]
+        if pose in done:
+            continue
+        done.add(pose)
+        if goal(pose):
+            actions = []
+            while pose != start:
+                pose, action = came_from[pose]
+                actions.append(action)
+            return actions[::-1]
+        x, y, direction = pose
+        ahead = _ahead(pose)
+        moves = [(Actions.left, (x, y, (direction - 1) % 4)), (Actions.right, (x, y, (direction + 1) % 4))]
+        if scene.kind(*ahead) in passable:
+            moves.insert(0, (Actions.forward, (*ahead, direction)))
+        total = cost[pose] + 1
+        for action, after in moves:
+            if total < cost.get(after, float("inf")):
+                pushed += 1
+                cost[after], came_from[after] = total, (pose, action)
+                heapq.heappush(queue, (total + heuristic(after), pushed, after))
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
+    """Scan the unseen line by line: walk straight while anything unseen lies further ahead, else turn left, right or around.
+
+    None when everything is seen, that is when walls close the area. "Unseen" are the cells of the smallest rectangle known to hold
+    the room: it ends at a wall seen over two cells. With something in the way a straight scan could turn in circles;
+    then the nearest view of a new cell is sought, a distance that every step shortens.
+    """
+    if any(
+        kind in (KEY, LAVA) and kind not in passable and divmod(i, scene.height) != scene.pose[:2] for i, kind in enumerate(scene.kinds)
+    ):
+        return _nearest_view(scene, passable)
+    height = scene.height
+    walls = scene.kinds.replace(bytes([DOOR]), bytes([WALL]))
+    stretch = bytes([WALL, WALL])
+    room_width = next((x + 1 for x in range(1, scene.width) if stretch in walls[x * height + 1 : (x + 1) * height]), scene.width)
+    room_height = next((y + 1 for y in range(1, height) if stretch in walls[height + y :: height]), height)
+    columns = [x for x in range(room_width) if UNSEEN in scene.kinds[x * height : x * height + room_height]]
+    rows = [y for y in range(room_height) if UNSEEN in scene.kinds[y : room_width * height : height]]
+    if not rows:
+        return None
+    x, y, direction = scene.pose
+    unseen_reach = (columns[-1] - x, rows[-1] - y, x - columns[0], y - rows[0])  # how far it extends east, south, west, north
+    beyond = [reach >= 2 for reach in unseen_reach]  # more than one row aside, so beyond the view once the agent walks there
+    if beyond[direction] and scene.kind(*_ahead(scene.pose)) in passable:
+        return Actions.forward
+    turn_right = beyond[(direction + 1) % 4] and not beyond[(direction - 1) % 4]
+    return Actions.right if turn_right else Actions.left
+
+
+def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
+    """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is no such pose."""
+    frontier = set()
+    for i, kind in enumerate(scene.kinds):
+        if kind in passable:
+            x, y = divmod(i, scene.height)
+            frontier.update((x + dx, y + dy) for dx, dy in VECTORS if scene.kind(x + dx, y + dy) == UNSEEN)
+
+    def shows_new(pose: Pose) -> bool:
+        x, y, direction = pose
+        forward_x, forward_y = VECTORS[direction]
+        for side in (-1, 0, 1):  # the cells beside the agent, those one ahead, and those two ahead that nothing hides
+            i, j = x - side * forward_y, y + side * forward_x
+            near = (i + forward_x, j + forward_y)
+            far = (i + 2 * forward_x, j + 2 * forward_y)
+            if (i, j) in frontier or near in frontier or (far in frontier and scene.kind(*near) not in (WALL, DOOR)):
+                return True
+        return False
+
+    path = shortest_path(scene, shows_new, passable) if frontier else None
+    return path[0] if path else None
+
+
+def _go_to(scene: Scene, name: str, passable: frozenset[int]) -> int:
+    """First action of a shortest path to a pose that faces the object; unseen cells count as free until seen."""
+    target = scene.locate(name)
+    if target is None:
+        return Actions.done
+
+    def steps_left(pose: Pose) -> int:
+        return abs(pose[0] - target[0]) + abs(pose[1] - target[1]) - 1
+
+    path = shortest_path(scene, lambda pose: _ahead(pose) == target, passable | {UNSEEN}, steps_left)
+    return path[0] if path else Actions.done
+
+
+def _drop_nearest(scene: Scene, passable: frozenset[int]) -> int:
+    """Turn or walk to the nearest pose that faces a free cell, then drop."""
+    path = shortest_path(scene, lambda pose: scene.kind(*_ahead(pose)) == EMPTY, passable)
+    return Actions.done if path is None else path[0] if path else Actions.drop
+
+
+@dataclass(frozen=True)
+class Option:
+    """(initiation set, policy, termination) of Sutton et al. 1999, each a function of the memory observation (W, H, 4)."""
+
+    name: str
+    initiation: Callable[[Scene], bool]
+    action: Callable[[Scene], int]
+    termination: Callable[[Scene], bool]
+
+    def can_start(self, memory: np.ndarray) -> bool:
+        """Is this state in the initiation set? (A.4.1: every state is, but the object an option names must be known.)"""
+        return self.initiation(read_scene(memory))
+
+    def policy(self, memory: np.ndarray) -> np.ndarray:
+        """pi_k(. given s): the probabilities of the seven actions, (7,), all on one."""
+        return DIRAC[self.action(read_scene(memory))]
+
+    def is_done(self, memory: np.ndarray) -> bool:
+        """Has the option reached its end in this state?"""
+        return self.termination(read_scene(memory))
+
+
+OPTION_SETS = ("paper", "repaired")
+
+
+@cache
+def make_option(name: str, option_set: str = "paper") -> Option:
+    """The option called "explore" or "go to X", "pick up X", "drop X", "open X", X being "red key" or "second red door".
+
+    Raises ValueError if the name is not one of these or the set is not in OPTION_SETS.
+    """
+    if option_set not in OPTION_SETS:
+        raise ValueError(f"option set {option_set!r} is unknown; choose from {', '.join(OPTION_SETS)}")
+    repaired = option_set == "repaired"
+    passable = frozenset({EMPTY} if repaired else {EMPTY, LAVA})
+    if name == "explore":
+        return Option(
+            name,
+            initiation=lambda scene: True,
+            action=lambda scene: Actions.done if (move := _explore(scene, passable)) is None else move,
+            termination=lambda scene: _explore(scene, passable) is None,
+        )
+    verb = next((verb for verb in ("go to ", "pick up ", "drop ", "open ") if name.startswith(verb)), "")
+    thing = name[len(verb) :]
+    words = thing.removeprefix("second ").split() if verb else []
+    if len(words) != 2 or words[0] not in COLOR_TO_IDX or words[1] not in ("key", "door"):
+        raise ValueError(f"{name!r} is not an option; write explore, or go to / pick up / drop / open and a colour and key or door")
+
+    def known(scene: Scene) -> bool:
+        return scene.carrying == thing or scene.locate(thing) is not None
+
+    def faces(scene: Scene) -> bool:
+        return _ahead(scene.pose) == scene.locate(thing)
+
+    def pick_up(scene: Scene) -> int:
+        if repaired and scene.carrying is not None:
+            return _drop_nearest(scene, passable)
+        if repaired and not faces(scene):  # dropping turned the agent away
+            return _go_to(scene, thing, passable)
+        return Actions.pickup
+
+    policies = {
+        "go to ": (lambda scene: _go_to(scene, thing, passable), lambda scene: scene.carrying == thing or faces(scene)),
+        "pick up ": (pick_up, lambda scene: scene.carrying == thing),
+        "drop ": (
+            lambda scene: _drop_nearest(scene, passable) if repaired else Actions.drop,
+            lambda scene: scene.carrying != thing,
+        ),
+        "open ": (lambda scene: Actions.toggle, lambda scene: False),  # the episode ends with it
+    }
+    return Option(name, known, *policies[verb])

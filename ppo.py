@@ -1,0 +1,303 @@
+"""PPO with a distillation term: the student of LLM4Teach (paper section 3.3, Table 1).
+
+    python ppo.py                       # plain PPO, lambda = 0, solves CartPole-v1 in about a minute
+
+L(theta) = L_RL(theta) + lambda * E[H(pi_T(. | s), pi_theta(. | s))], Eq. (2).  L_RL is clipped PPO (Schulman et al. 2017): policy,
+value and entropy terms. H is the KL divergence for categorical policies. Everything here speaks to `torch.distributions`, so a
+policy of another kind brings only its own distribution and its own distance H.
+
+Shapes: B observations in a batch, A actions, K teachers (1 for LLM4Teach: its mixture; one per option for the hierarchical baseline).
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution
+
+
+def gae(
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, discount: float, gae_lambda: float
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016) over trajectories laid end to end.
+
+    delta_t = r_t + discount * V(s_{t+1}) * (1 - terminated_t) - V(s_t)
+    A_t = delta_t + discount * gae_lambda * (1 - ended_t) * A_{t+1}
+
+    rewards, values, next_values: (T,) floats; next_values[t] is V of the state that step t led to, also at a trajectory's last step.
+    terminated: (T,) bool, the task ended there: nothing follows, so nothing is bootstrapped.
+    ended: (T,) bool, the trajectory's last step. Ended but not terminated means cut off by the time limit: the episode would have
+    gone on, so its last step bootstraps from next_values.
+    """
+    deltas = rewards + discount * next_values * ~terminated - values
+    decay = (discount * gae_lambda * ~ended).tolist()
+    advantage, advantages = 0.0, deltas.tolist()
+    for t in reversed(range(len(advantages))):
+        advantage = advantages[t] = advantages[t] + decay[t] * advantage
+    return torch.tensor(advantages, dtype=rewards.dtype)
+
+
+def normalize(advantages: Tensor) -> Tensor:
+    """Zero mean, unit standard deviation over the batch, (T,)."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """PPO's surrogate, -mean(min(r A, clip(r, 1 - clip, 1 + clip) A)) with r = pi_theta(a | s) / pi_old(a | s); all inputs (B,)."""
+    ratio = (log_probs - old_log_probs).exp()
+    return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
+
+
+def kl_to_teacher(teacher: Tensor, student: Categorical) -> Tensor:
+    """KL(pi_T || pi_theta) = sum_a pi_T(a) (log pi_T(a) - log pi_theta(a)), (B,): H of Eq. (2) for categorical policies.
+
+    teacher: (B, A) probabilities, zeros allowed (0 log 0 = 0); gradients flow into both sides.
+    """
+    return (teacher * (teacher.clamp_min(1e-10).log() - student.logits)).sum(-1)
+
+
+def mix_teachers(weights: Tensor, teachers: Tensor) -> Tensor:
+    """sum_k w_k pi_k(. | s), (B, A), from weights (B, K) that add up to 1 and the teachers' policies (B, K, A)."""
+    return (weights.unsqueeze(-1) * teachers).sum(-2)
+
+
+class Output(NamedTuple):
+    """What the student says of a batch of observations."""
+
+    policy: Distribution  # pi_theta(. | s)
+    value: Tensor  # V(s), (B,)
+    teacher_logits: Tensor  # (B, K), unnormalised log weights of its teachers
+
+
+class Student(nn.Module):
+    """Actor and critic on one body, and for K > 1 teachers a head that weighs them (a policy over teachers, Matthews et al. 2022)."""
+
+    def __init__(self, body: nn.Module, features: int, actor: nn.Module, critic: nn.Module, num_teachers: int = 1) -> None:
+        """`body`: observations (B, ...) -> (B, features); `actor`: -> (B, A) logits; `critic`: -> (B, 1)."""
+        super().__init__()
+        self.body, self.actor, self.critic = body, actor, critic
+        self.num_teachers = num_teachers
+        if num_teachers > 1:
+            self.over_teachers = nn.Linear(features, num_teachers)
+
+    def forward(self, observations: Tensor) -> Output:
+        """Policy, value and teacher weights for observations (B, ...)."""
+        features = self.body(observations)
+        policy = Categorical(logits=self.actor(features), validate_args=False)
+        alone = features.new_zeros(len(features), 1)
+        return Output(policy, self.critic(features).squeeze(-1), self.over_teachers(features) if self.num_teachers > 1 else alone)
+
+
+OBJECTS = (0, 1, 2, 4, 5, 9)  # MiniGrid's indices of what the four tasks show: unseen, empty, wall, door, key, lava
+NO_AGENT = 4  # last plane of the memory, where the agent is not
+
+
+class EgocentricGrid(nn.Module):
+    """The small student's body: memory (B, N, N, 4) -> features (B, hidden), seen from where the agent stands and looks.
+
+    Every cell is a one-hot symbol c (its object, and for keys and doors also its colour) at an offset p from the agent, turned so
+    that the agent looks along the first axis. A table holds a learned code E_p of D numbers for every offset, and the grid becomes
+
+        x_c = sum of E_p over the cells p that show symbol c,    (C, D) numbers
+
+    a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture of what is
+    left to explore. Two tanh layers follow.
+    """
+
+    def __init__(self, size: int = 10, code: int = 16, hidden: int = 64) -> None:
+        """`size`: N; offsets reach N - 2 cells each way, because the outermost cells are walls."""
+        super().__init__()
+        self.reach = size - 2
+        self.offsets = (2 * self.reach + 1) ** 2
+        self.symbols = len(OBJECTS) + 6  # objects, then colours
+        self.code = nn.Linear(self.offsets, code, bias=False)
+        nn.init.normal_(self.code.weight, std=0.3)
+        self.layers = nn.Sequential(nn.Linear(self.symbols * code + 4, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        channel = torch.full((11,), OBJECTS.index(1))
+        channel[list(OBJECTS)] = torch.arange(len(OBJECTS))
+        cells = torch.arange(size)
+        self.register_buffer("channel", channel, persistent=False)  # object index -> symbol
+        self.register_buffer("x", cells.repeat_interleave(size), persistent=False)  # of the flattened cells, (N * N,)
+        self.register_buffer("y", cells.repeat(size), persistent=False)
+        self.register_buffer("forward_vector", torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]]), persistent=False)
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Features (B, hidden) of memories (B, N, N, 4), uint8."""
+        cells = memory.flatten(1, 2).long()  # (B, N * N, 4)
+        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
+        direction = cells[..., 3].gather(1, agent[:, None])  # (B, 1)
+        dx, dy = self.x - self.x[agent, None], self.y - self.y[agent, None]  # (B, N * N)
+        forward_x, forward_y = self.forward_vector[direction].unbind(-1)  # (B, 1) each
+        ahead, right = dx * forward_x + dy * forward_y, dy * forward_x - dx * forward_y
+        offset = (ahead + self.reach) * (2 * self.reach + 1) + right + self.reach  # in 0 .. offsets - 1
+
+        symbol = self.channel[cells[..., 0]]
+        colored = (cells[..., 0] == 4) | (cells[..., 0] == 5)
+        symbols = torch.zeros(len(memory), self.symbols * self.offsets, device=memory.device)
+        symbols.scatter_(1, symbol * self.offsets + offset, 1.0)
+        symbols.scatter_(1, (len(OBJECTS) + cells[..., 1]) * self.offsets + offset, colored.float())
+        codes = self.code(symbols.view(-1, self.offsets)).view(len(memory), -1)  # (B, C * D)
+        compass = nn.functional.one_hot(direction.squeeze(1), 4)
+        return self.layers(torch.cat([codes, compass], dim=1))
+
+
+class PaperBody(nn.Module):
+    """The body of the published net: three 3 x 3 convolutions over the raw integers of the memory (B, N, N, 4)."""
+
+    def __init__(self) -> None:
+        """23,728 weights: the "24K" that the paper counts."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        )  # fmt: skip
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Features (B, 64 * N * N)."""
+        return self.layers(memory.permute(0, 3, 1, 2).float())
+
+
+def small_student(num_actions: int, num_teachers: int = 1, hidden: int = 64) -> Student:
+    """Our student for the MiniGrid tasks: the whole net, actor and critic, has 21,880 weights."""
+    actor, critic = nn.Linear(hidden, num_actions), nn.Linear(hidden, 1)
+    nn.init.orthogonal_(actor.weight, 0.01)  # starts near the uniform policy
+    return Student(EgocentricGrid(hidden=hidden), hidden, actor, critic, num_teachers)
+
+
+def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> Student:
+    """The net of the published code, 843,576 weights with seven actions and one teacher."""
+    features = 64 * size * size
+
+    def head(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, outputs))
+
+    return Student(PaperBody(), features, head(num_actions), head(1), num_teachers)
+
+
+STUDENTS = {"small": small_student, "paper": paper_student}
+
+
+class Batch(NamedTuple):
+    """T steps of experience, trajectories laid end to end."""
+
+    observations: Tensor  # (T, ...)
+    actions: Tensor  # (T,)
+    log_probs: Tensor  # (T,), of the actions when they were taken
+    advantages: Tensor  # (T,)
+    returns: Tensor  # (T,), what V is fitted to
+    teachers: Tensor  # (T, K, A), the teachers' policies; a row of zeros where a teacher has nothing to say
+
+
+def llm4teach_loss(
+    student: Student,
+    batch: Batch,
+    lambda_: float,
+    *,
+    clip: float,
+    value_coef: float,
+    entropy_coef: float,
+    uniform_coef: float,
+    distance: Callable[[Tensor, Distribution], Tensor] = kl_to_teacher,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L(theta) = L_RL(theta) + lambda * E[H(pi_T, pi_theta)], Eq. (2), on a batch; returns the loss and its parts.
+
+    L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  With K > 1 teachers the student weighs them
+    itself, pi_T = sum_k w_k(s) pi_k, and uniform_coef * KL(w || uniform) joins H; both vanish for the one teacher of LLM4Teach.
+    """
+    policy, values, teacher_logits = student(batch.observations)
+    parts = {
+        "policy_loss": clipped_policy_loss(policy.log_prob(batch.actions), batch.log_probs, batch.advantages, clip),
+        "value_loss": (values - batch.returns).pow(2).mean(),
+        "entropy": policy.entropy().mean(),
+    }
+    loss = parts["policy_loss"] + value_coef * parts["value_loss"] - entropy_coef * parts["entropy"]
+    if lambda_ > 0:
+        available = batch.teachers.sum(-1) > 0  # (B, K)
+        log_weights = teacher_logits.masked_fill(~available, -torch.inf).log_softmax(-1)
+        weights = log_weights.exp()
+        parts["distance"] = distance(mix_teachers(weights, batch.teachers), policy).mean()
+        to_uniform = available.sum(-1).log() + (weights * log_weights.masked_fill(~available, 0.0)).sum(-1)
+        loss = loss + lambda_ * (parts["distance"] + uniform_coef * to_uniform.mean())
+    return loss, {name: part.detach() for name, part in parts.items()}
+
+
+def update(
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    lambda_: float,
+    *,
+    epochs: int,
+    minibatch_size: int,
+    max_grad_norm: float,
+    **coefficients: float,
+) -> dict[str, float]:
+    """`epochs` passes of minibatch gradient steps on `llm4teach_loss`; returns the mean of each part of the loss.
+
+    The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each epoch.
+    """
+    history: list[dict[str, Tensor]] = []
+    size = len(batch.actions)
+    for _ in range(epochs):
+        for rows in torch.randperm(size).to(batch.actions.device).tensor_split(-(-size // minibatch_size)):
+            loss, parts = llm4teach_loss(student, Batch(*(field[rows] for field in batch)), lambda_, **coefficients)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(student.parameters(), max_grad_norm)
+            optimizer.step()
+            history.append(parts)
+    return {name: torch.stack([parts[name] for parts in history]).mean().item() for name in history[0]}
+
+
+def main() -> None:
+    """Plain PPO on CartPole-v1, whole episodes as trajectories, until the mean return of 20 episodes passes 475."""
+    import gymnasium as gym
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # small nets run faster on one thread
+    env = gym.make("CartPole-v1")
+    body = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
+    student = Student(body, 64, nn.Linear(64, 2), nn.Linear(64, 1))
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
+    recent: list[float] = []
+    steps = 0
+    for iteration in range(200):
+        rows: list[tuple] = []
+        for _ in range(10):
+            observation, _ = env.reset(seed=0) if steps == 0 else env.reset()
+            ended = False
+            while not ended:
+                with torch.inference_mode():
+                    policy, value, _ = student(torch.as_tensor(observation)[None])
+                    action = policy.sample()
+                after, reward, terminated, truncated, _ = env.step(action.item())
+                ended, steps = terminated or truncated, steps + 1
+                rows.append((observation, action.item(), policy.log_prob(action).item(), value.item(), reward, after, terminated, ended))
+                observation = after
+            recent = [*recent[-19:], float(sum(row[4] for row in rows))]
+        observations, actions, log_probs, values, rewards, afters, terminated, ended = (
+            torch.as_tensor(np.array(column, dtype=np.float32)) for column in zip(*rows)
+        )
+        with torch.no_grad():
+            next_values = student(afters).value
+        advantages = gae(rewards, values, next_values, terminated.bool(), ended.bool(), discount=0.99, gae_lambda=0.95)
+        batch = Batch(observations, actions.long(), log_probs, normalize(advantages), advantages + values, torch.zeros(len(values), 1, 2))
+        update(
+            student, optimizer, batch, lambda_=0.0, epochs=10, minibatch_size=128, max_grad_norm=0.5,
+            clip=0.2, value_coef=0.5, entropy_coef=0.0, uniform_coef=0.0,
+        )  # fmt: skip
+        returns = ended.sum()
+        mean = float(rewards.sum() / returns)
+        print(f"iteration {iteration:3d}  steps {steps:7d}  mean return {mean:6.1f}")
+        if mean >= 475:
+            print("solved")
+            return
+    raise SystemExit("not solved in 200 iterations")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,621 @@
+"""LLM4Teach (Zhou et al., IJCAI 2024): train a small student with an LLM as its teacher. Algorithm 1, section 3.
+
+    python train.py                                        # SimpleDoorKey with the recorded teacher
+    python train.py --env LavaDoorKey --seed 1             # another task
+    python train.py --method llm-only --env LavaDoorKey    # the teacher alone
+    python train.py --resume RUN_DIR                       # go on where a run was cut off
+    python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
+
+A run folder holds config.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end student.pt, eval.json, curve.png
+and play.gif. The data flows one way:
+observation -> text -> the options' mixture -> buffer -> loss, from envs.py through teacher.py and options.py to ppo.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from torch.distributions import Categorical
+from tqdm import tqdm
+
+import annealing
+import envs
+import options
+import ppo
+import teacher as teachers
+
+# Table 3: episode length, return, success. "LLM only" is the paper's "LLM soly".
+PAPER = {
+    "SimpleDoorKey": {"llm-only": (22.28, 0.87, 1.0), "hierarchical": (49.83, 0.70, 0.96), "ppo": (143.99, 0.05, 0.101), "llm4teach": (30.49, 0.81, 0.964)},
+    "LavaDoorKey": {"llm-only": (15.79, 0.48, 0.546), "hierarchical": (43.05, 0.63, 0.851), "ppo": (149.61, 0.00, 0.05), "llm4teach": (36.84, 0.75, 0.909)},
+    "ColoredDoorKey": {"llm-only": (90.73, 0.40, 0.468), "hierarchical": (42.69, 0.74, 0.958), "ppo": (145.84, 0.03, 0.066), "llm4teach": (36.27, 0.78, 0.94)},
+    "DivergedDoorKey": {"llm-only": (50.10, 0.19, 0.372), "hierarchical": (27.21, 0.59, 0.98), "ppo": (59.63, 0.01, 0.019), "llm4teach": (30.65, 0.53, 0.931)},
+}  # fmt: skip
+METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
+
+
+def setting(default: Any, help: str, choices: Sequence[str] | None = None, least: float | None = None) -> Any:
+    """A field of Config with what `--help` says of it and what is allowed."""
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run, stored in its folder. Defaults are the paper's Table 1 unless the help says otherwise."""
+
+    env: str = setting("SimpleDoorKey", "the task", choices=tuple(envs.TASKS))
+    method: str = setting("llm4teach", "the paper's method, its teacher alone, kickstarting from the bare options, or plain PPO", choices=METHODS)  # fmt: skip
+    seed: int = setting(0, "of everything random in the run; evaluation rooms are the same for all seeds", least=0)
+    iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
+    run_dir: str = setting("", "new folder for the run; by default one under runs/ named after task, method, seed and time")
+    device: str = setting("cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1")
+    episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
+    deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
+
+    options: str = setting("paper", "option set: the paper's, which walk through lava, or the repaired", choices=options.OPTION_SETS)
+    teacher_mode: str = setting("soft", "the LLM's whole distribution over plans, or its most frequent plan", choices=("soft", "hard"))
+    replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
+
+    anneal: str = setting(
+        "stepwise", "schedule of lambda: Eq. (3), or those it is compared with in A.7", choices=tuple(annealing.SCHEDULES)
+    )
+    lambda_0: float = setting(10.0, "first lambda")
+    lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
+    i1: int = setting(100, "iteration at which lambda reaches lambda_c; the paper's is 1000")
+    i2: int = setting(500, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
+    uniform_coef: float = setting(0.1, "hierarchical: weight beside lambda of the pull towards uniform weights over options; ours", least=0)
+
+    student: str = setting("small", "our net of 21,912 weights, or the published one of 843,576", choices=tuple(ppo.STUDENTS))
+    num_trajectories: int = setting(10, "whole episodes per iteration", least=1)
+    epochs: int = setting(3, "passes over an iteration's steps", least=1)
+    minibatch_size: int = setting(128, "steps per gradient step, at most", least=1)
+    learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0 over the run, which the paper does not say", least=0)
+    entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
+    value_coef: float = setting(0.5, "weight of the value loss", least=0)
+    discount: float = setting(0.99, "discount factor per step", least=0)
+    gae_lambda: float = setting(0.95, "lambda of the advantage estimate; Table 1 names none, Table 2 names 0.95", least=0)
+    clip: float = setting(0.2, "PPO's clipping parameter", least=0)
+    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", least=0)
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line on stderr and exit code 2."""
+    print(f"train.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+# ----------------------------------------------------------------------------------------------------------------- playing episodes
+
+
+class Decision(NamedTuple):
+    """What was chosen in a state, and what the update will want to know of the choice."""
+
+    action: int
+    log_prob: float = 0.0
+    value: float = 0.0
+    teachers: np.ndarray | None = None  # (K, A)
+
+
+class Step(NamedTuple):
+    """One transition; `ended` without `terminated` means that the time limit cut the episode off."""
+
+    observation: np.ndarray
+    decision: Decision
+    reward: float
+    after: np.ndarray
+    terminated: bool
+    ended: bool
+
+
+Act = Callable[[Sequence[np.ndarray]], Sequence[Decision]]
+
+
+def play(rooms: Sequence[envs.DoorKeyEnv], seeds: Sequence[int], act: Act) -> list[list[Step]]:
+    """Play one whole episode in every room, all rooms in step so that `act` decides for many at once."""
+    observations = [room.reset(seed=seed)[0] for room, seed in zip(rooms, seeds)]
+    trajectories: list[list[Step]] = [[] for _ in seeds]
+    running = list(range(len(seeds)))
+    while running:
+        for k, decision in zip(running, act([observations[k] for k in running])):
+            after, reward, terminated, truncated, _ = rooms[k].step(decision.action)
+            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, terminated or truncated))
+            observations[k] = after
+        running = [k for k in running if not trajectories[k][-1].ended]
+    return trajectories
+
+
+def student_acts(
+    student: ppo.Student, teacher: Callable[[np.ndarray], np.ndarray] | None, device: torch.device, greedy: bool = False
+) -> Act:
+    """Actions sampled from the student's policy (or its most probable); the teacher, if any, is asked in every state visited."""
+
+    @torch.inference_mode()
+    def act(observations: Sequence[np.ndarray]) -> list[Decision]:
+        policy, values, _ = student(torch.from_numpy(np.stack(observations)).to(device))
+        actions = policy.probs.argmax(-1) if greedy else policy.sample()
+        advice = [teacher(observation) if teacher else None for observation in observations]
+        return list(map(Decision, actions.tolist(), policy.log_prob(actions).tolist(), values.tolist(), advice))
+
+    return act
+
+
+def teacher_acts(teacher: Callable[[np.ndarray], np.ndarray], greedy: bool = False) -> Act:
+    """Actions sampled from the teacher's mixture pi_T (or its most probable): the paper's "LLM soly"."""
+
+    def act(observations: Sequence[np.ndarray]) -> list[Decision]:
+        probs = torch.from_numpy(np.concatenate([teacher(observation) for observation in observations]))
+        return [Decision(action) for action in (probs.argmax(-1) if greedy else Categorical(probs).sample()).tolist()]
+
+    return act
+
+
+def evaluate(config: Config, act: Act) -> dict[str, Any]:
+    """Mean return, length and success over `episodes` rooms that no run trains on, the same rooms every time."""
+    torch.manual_seed(config.seed)
+    seeds = envs.evaluation_seeds(config.episodes)
+    rooms = envs.make_rooms(config.env, min(100, config.episodes))
+    trajectories = [t for at in range(0, len(seeds), len(rooms)) for t in play(rooms, seeds[at : at + len(rooms)], act)]
+    returns = np.array([sum(step.reward for step in trajectory) for trajectory in trajectories])
+    return {
+        "return": float(returns.mean()),
+        "length": float(np.mean([len(trajectory) for trajectory in trajectories])),
+        "success": float((returns > 0).mean()),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------------------- training
+
+
+def make_teacher(config: Config, method: str) -> teachers.Teacher | teachers.EveryOption:
+    """The LLM's mixture of options, Eq. (1), or for the hierarchical baseline every option by itself."""
+    make_option = partial(options.make_option, option_set=config.options)
+    if method == "hierarchical":
+        verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
+        named = [f"{verb} {thing}" for thing in envs.TASKS[config.env].things for verb in verbs[thing.split()[-1]]]
+        return teachers.EveryOption(["explore", *named], envs.describe, make_option)
+    path = config.replies or Path(__file__).parent / "replies" / f"{config.env}.jsonl"
+    try:
+        ask = teachers.RecordedReplies(path)
+    except (OSError, ValueError) as error:
+        fail(f"the replies file cannot be used: {error}; --replies names a reply book such as those in replies/")
+    return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+
+
+def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
+    """The student, on its device."""
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        fail(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; --device takes cpu, or cuda where there is a GPU")
+    torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)  # small nets run faster on one thread
+    torch.manual_seed(config.seed)
+    num_teachers = len(make_teacher(config, "hierarchical").names) if config.method == "hierarchical" else 1
+    return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
+
+
+def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Config, device: torch.device) -> ppo.Batch:
+    """Lay the trajectories end to end and estimate advantages."""
+    steps = [step for trajectory in trajectories for step in trajectory]
+    decisions = [step.decision for step in steps]
+    with torch.no_grad():
+        last_values = student(torch.from_numpy(np.stack([t[-1].after for t in trajectories])).to(device)).value.tolist()
+    next_values = [v for t, last in zip(trajectories, last_values) for v in [*(s.decision.value for s in t[1:]), last]]
+    values = torch.tensor([decision.value for decision in decisions])
+    advantages = ppo.gae(
+        torch.tensor([step.reward for step in steps]),
+        values,
+        torch.tensor(next_values),
+        torch.tensor([step.terminated for step in steps]),
+        torch.tensor([step.ended for step in steps]),
+        config.discount,
+        config.gae_lambda,
+    )
+    batch = ppo.Batch(
+        torch.from_numpy(np.stack([step.observation for step in steps])),
+        torch.tensor([decision.action for decision in decisions]),
+        torch.tensor([decision.log_prob for decision in decisions]),
+        ppo.normalize(advantages),
+        advantages + values,
+        torch.from_numpy(np.stack([d.teachers for d in decisions])) if decisions[0].teachers is not None else torch.empty(len(steps), 0),
+    )
+    return ppo.Batch(*(column.to(device) for column in batch))
+
+
+def train(config: Config, run_dir: Path) -> bool:
+    """Algorithm 1, from the run folder's checkpoint on; True if it reached the last iteration, False if a signal stopped it."""
+    student, device = make_student(config)
+    optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
+    rooms = envs.make_rooms(config.env, config.num_trajectories)
+    teacher = None if config.method == "ppo" else make_teacher(config, config.method)
+    i2 = config.iterations if config.method == "hierarchical" else config.i2
+    first, total_steps = load_checkpoint(run_dir, config, student, optimizer)
+    log = Log(run_dir, first)
+    stop = stop_on_signal()
+    started, steps_before = time.perf_counter(), total_steps
+    progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, unit="it", dynamic_ncols=True)
+    for i in progress:
+        # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
+        lambda_ = annealing.SCHEDULES[config.anneal](i, config.lambda_0, config.lambda_c, min(config.i1, i2), i2) if teacher else 0.0
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
+
+        # Collect trajectories with the student's policy; in every state it visits the teacher is asked for pi_T, Eq. (1).
+        seeds = envs.training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)
+        trajectories = play(rooms, seeds, student_acts(student, teacher if lambda_ > 0 else None, device))
+
+        # Estimate advantages, and minimise L_RL + lambda * E[H(pi_T, pi_theta)], Eq. (2).
+        batch = make_batch(trajectories, student, config, device)
+        losses = ppo.update(
+            student, optimizer, batch, lambda_, epochs=config.epochs, minibatch_size=config.minibatch_size,
+            max_grad_norm=config.max_grad_norm, clip=config.clip, value_coef=config.value_coef,
+            entropy_coef=config.entropy_coef, uniform_coef=config.uniform_coef,
+        )  # fmt: skip
+
+        # Log and save: an iteration's end is where a run can be cut and go on.
+        returns = [sum(step.reward for step in trajectory) for trajectory in trajectories]
+        total_steps += len(batch.actions)
+        log.write(
+            {
+                "iteration": i,
+                "steps": total_steps,
+                "lambda": lambda_,
+                "return": float(np.mean(returns)),
+                "success": float(np.mean([r > 0 for r in returns])),
+                "length": len(batch.actions) / len(returns),
+                "distance": losses.pop("distance", ""),
+                **losses,
+                "invalid_share": teacher.pop_invalid_share() if lambda_ > 0 else "",
+            }
+        )
+        speed = (total_steps - steps_before) / (time.perf_counter() - started)
+        progress.set_postfix_str(log.summary(speed))
+        save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer)
+        if stop.is_set():
+            progress.close()
+            return False
+    with atomically(run_dir / "student.pt") as part:
+        torch.save(student.state_dict(), part)
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------------ what a run leaves behind
+
+
+class Log:
+    """metrics.csv, one row an iteration, the same to the last digit for the same seed; and TensorBoard events with the speed besides."""
+
+    def __init__(self, run_dir: Path, first: int) -> None:
+        """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
+        from torch.utils.tensorboard import SummaryWriter  # half a second
+
+        self.path = run_dir / "metrics.csv"
+        self.rows = read_metrics(self.path)[:first]
+        with atomically(self.path) as part, part.open("w", newline="") as file:
+            if self.rows:
+                csv.DictWriter(file, self.rows[0]).writeheader()
+                csv.DictWriter(file, self.rows[0]).writerows(self.rows)
+        self.events = SummaryWriter(str(run_dir), purge_step=self.rows[-1]["steps"] + 1 if self.rows else None)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row; an empty string stands for what this iteration does not have."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not self.rows:
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append(row)
+        for name, value in row.items():
+            if value != "":
+                self.events.add_scalar(name, value, row["steps"])
+
+    def summary(self, speed: float) -> str:
+        """What the progress bar says of the last ten iterations."""
+        self.events.add_scalar("steps_per_second", speed, self.rows[-1]["steps"])
+        mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
+        distance = self.rows[-1]["distance"]
+        said = f"teacher {distance:.3f}" if distance != "" else "teacher gone"
+        return (
+            f"lambda {self.rows[-1]['lambda']:.2f}, return {mean['return']:.2f}, success {mean['success']:.0%}, {said}, {speed:.0f} steps/s"
+        )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {k: v if v == "" else int(v) if k in ("iteration", "steps") else float(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+            if None not in row.values()
+        ]
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Write to the path given, which takes the place of `path` at the end: a crash leaves the old file or the new one, whole."""
+    part = path.with_name(path.name + ".part")
+    yield part
+    os.replace(part, path)
+
+
+def save_checkpoint(
+    run_dir: Path, config: Config, iteration: int, steps: int, student: ppo.Student, optimizer: torch.optim.Optimizer
+) -> None:
+    """Everything the next iteration depends on; rooms need no saving, each iteration seeds its own."""
+    state = {
+        "config": asdict(config),
+        "iteration": iteration,
+        "steps": steps,
+        "student": student.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if config.device.startswith("cuda") else [],
+    }
+    with atomically(run_dir / "checkpoint.pt") as part:
+        torch.save(state, part)
+
+
+def load_checkpoint(run_dir: Path, config: Config, student: ppo.Student, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+    """Restore the state that `save_checkpoint` wrote; returns (iterations done, environment steps). (0, 0) for a run without one."""
+    path = run_dir / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0
+    state = load_weights(path)
+    try:
+        student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and config.device.startswith("cuda"):
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        return state["iteration"], state["steps"]
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        fail(f"{path} is not a checkpoint of this run's student: {str(error).splitlines()[0]}; start a new run")
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """A file that torch.save wrote, or one clear line."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        fail(f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}; restore a copy or train again")
+
+
+def stop_on_signal() -> threading.Event:
+    """An event that Ctrl-C (or a polite kill) sets, so that a run ends between two iterations; a second Ctrl-C ends it at once."""
+    stop = threading.Event()
+
+    def handler(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    return stop
+
+
+def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
+    """curve.png: return and success over environment steps, beside the teacher's return and lambda."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = read_metrics(run_dir / "metrics.csv")
+    steps = [row["steps"] for row in rows]
+    width = min(20, len(rows))  # iterations in the moving average
+    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
+    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
+        smooth = np.convolve([row[name] for row in rows], np.ones(width) / width, "valid")
+        top.plot(steps[width - 1 :], smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
+    if "teacher" in result:
+        top.axhline(result["teacher"]["return"], color="tab:orange", linestyle="--", label="teacher's return")
+    top.set(ylim=(0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
+    top.legend(loc="lower right")
+    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
+    bottom.set(xlabel="environment steps", ylabel="lambda", yscale="symlog")
+    bottom.set_yscale("symlog", linthresh=0.1)
+    figure.savefig(run_dir / "curve.png", dpi=150)
+    plt.close(figure)
+
+
+def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: int = 3) -> None:
+    """play.gif: each actor in the same rooms, side by side; what it has seen so far is lit."""
+    from PIL import Image, ImageDraw
+
+    torch.manual_seed(config.seed)
+    (room,) = envs.make_rooms(config.env, 1)
+    frames: list[Image.Image] = []
+    for seed in envs.evaluation_seeds(num_rooms):
+        films: list[list[np.ndarray]] = []
+        for act in actors.values():
+            (trajectory,) = play([room], [seed], act)
+            observation, _ = room.reset(seed=seed)
+            films.append([])
+            for step in [*trajectory, None]:
+                seen = observation[:, :, 0] > 0
+                films[-1].append(room.grid.render(24, room.agent_pos, room.agent_dir, highlight_mask=seen))
+                if step:
+                    observation = room.step(step.decision.action)[0]
+        for t in range(max(map(len, films)) + 3):
+            picture = Image.new("RGB", (240 * len(films) + 12 * (len(films) - 1), 262), "white")
+            for column, (name, film) in enumerate(zip(actors, films)):
+                picture.paste(Image.fromarray(film[min(t, len(film) - 1)]), (252 * column, 22))
+                text = f"{name}: step {min(t, len(film) - 1)}" + (", done" if t >= len(film) - 1 else "")
+                ImageDraw.Draw(picture).text((252 * column + 4, 5), text, fill="black")
+            frames.append(picture.quantize(64))
+    frames[0].save(run_dir / "play.gif", save_all=True, append_images=frames[1:], duration=180, loop=0)
+
+
+def table(config: Config, result: dict[str, Any]) -> str:
+    """The method measured, beside its teacher if that was measured too, beside the paper's row."""
+    measured = {"student" if config.method != "llm-only" else "teacher (llm-only)": result}
+    if "teacher" in result:
+        measured["teacher (llm-only)"] = result["teacher"]
+    lines = [f"{config.env}, {config.episodes} episodes", f"{'':26}{'length':>8}{'return':>8}{'success':>9}"]
+    lines += [f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()]
+    length, reward, success = PAPER[config.env][config.method]
+    lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
+    return "\n".join(lines)
+
+
+def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
+    """Evaluate, print the table and write eval.json; with a student also play.gif."""
+    actors: dict[str, Act] = {}
+    result: dict[str, Any] = {"env": config.env, "method": config.method, "episodes": config.episodes}
+    seeds = envs.evaluation_seeds(config.episodes)
+    result |= {"seeds": [seeds[0], seeds[-1]], "seed": config.seed, "deterministic": config.deterministic, "options": config.options}
+    if student_path:
+        student, device = make_student(config)
+        try:
+            student.load_state_dict(load_weights(student_path))
+        except RuntimeError as error:
+            fail(f"{student_path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}")
+        actors["student"] = student_acts(student, None, device, config.deterministic)
+        result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
+        result |= evaluate(config, actors["student"])
+    if config.method in ("llm4teach", "llm-only"):
+        teacher = make_teacher(config, config.method)
+        actors["teacher"] = teacher_acts(teacher, config.deterministic)
+        measured = evaluate(config, actors["teacher"]) | {"invalid_share": teacher.pop_invalid_share()}
+        result |= {"teacher": measured} if student_path else measured
+        if teacher.invalid_plans:
+            plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
+            print(f"{measured['invalid_share']:.1%} of the teacher's answers could not be followed; most often {plans}")
+    with atomically(run_dir / "eval.json") as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(config, result))
+    if student_path:
+        draw_play(run_dir, config, actors)
+        if (run_dir / "metrics.csv").exists():
+            draw_curve(run_dir, config, result)
+
+
+# --------------------------------------------------------------------------------------------------------------------- command line
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where to read on; exit code 2."""
+        fail(f"{message}; see python train.py --help")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; holds only what was given."""
+    parser = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
+    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with a run that was cut off; --iterations and --device may be changed")
+    parser.add_argument("--eval", metavar="RUN_DIR", help="measure the student of a finished run, and write its eval.json anew")
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+    for f in fields(Config):
+        name, choices = "--" + f.name.replace("_", "-"), f.metadata["choices"]
+        text = f.metadata["help"] + (f" (default: {f.default})" if f.default not in ("", False) else "")
+        if f.type == "bool":
+            parser.add_argument(name, action="store_true", help=text)
+        else:
+            parser.add_argument(name, type=kinds[str(f.type)], choices=choices, metavar=None if choices else f.name.upper(), help=text)
+    return parser.parse_args(arguments)
+
+
+def check(config: Config) -> None:
+    """End with a clear line where a setting is out of range, or names a device or replies that cannot be used."""
+    for f in fields(Config):
+        value, least = getattr(config, f.name), f.metadata["least"]
+        if f.metadata["choices"] and value not in f.metadata["choices"]:
+            fail(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
+        if least is not None and not least <= value < float("inf"):
+            fail(f"--{f.name.replace('_', '-')} is {value}; it must be at least {least} and finite")
+    try:
+        annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
+    except ValueError as error:
+        fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
+    make_student(config)
+    if config.method != "ppo":
+        make_teacher(config, config.method)
+
+
+def stored_config(run_dir: Path) -> dict[str, Any]:
+    """The settings in a run folder."""
+    try:
+        settings = json.loads((run_dir / "config.json").read_text())
+        return asdict(Config(**settings))
+    except FileNotFoundError:
+        fail(f"{run_dir} is not a run folder: it has no config.json; --resume and --eval take the folder that a run printed")
+    except (OSError, ValueError, TypeError) as error:
+        fail(f"{run_dir / 'config.json'} cannot be read: {error}; restore a copy or train again")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, resume, or evaluate."""
+    given = vars(parse(arguments))
+    resume, measure = given.pop("resume", None), given.pop("eval", None)
+    if resume and measure:
+        fail("--resume and --eval were both given; give one")
+    if resume or measure:
+        run_dir = Path(resume or measure)
+        stored = stored_config(run_dir)
+        free = {"iterations", "device", "episodes", "deterministic"} if resume else {"device", "episodes", "deterministic"}
+        for name in sorted(given.keys() - free):
+            if given[name] != stored[name]:
+                fail(
+                    f"--{name.replace('_', '-')} is {given[name]} but {run_dir} was trained with {stored[name]}; leave it out or start a new run"
+                )
+        config = Config(**{**stored, **given, "run_dir": str(run_dir)})
+    else:
+        config = Config(**given)
+        name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run_dir = Path(config.run_dir or Path("runs") / name)
+    check(config)
+    if measure:
+        if not (run_dir / "student.pt").exists() and config.method != "llm-only":
+            fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
+        report(config, run_dir, None if config.method == "llm-only" else run_dir / "student.pt")
+        return
+    if resume:
+        print(f"resuming {run_dir}")
+    else:
+        try:
+            run_dir.mkdir(parents=True)
+        except FileExistsError:
+            fail(f"run folder {run_dir} exists and is never overwritten; choose another --run-dir, or go on with it: --resume {run_dir}")
+        except OSError as error:
+            fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
+    config = replace(config, run_dir=str(run_dir))
+    with atomically(run_dir / "config.json") as part:
+        part.write_text(json.dumps(asdict(config), indent=2) + "\n")
+    try:
+        if config.method == "llm-only":
+            report(config, run_dir, None)
+            return
+        if not train(config, run_dir):
+            print(f"stopped and saved; go on with: python train.py --resume {run_dir}", file=sys.stderr)
+            raise SystemExit(130)
+        report(config, run_dir, run_dir / "student.pt")
+        print(f"everything is in {run_dir}")
+    except OSError as error:
+        fail(f"{run_dir} cannot be written: {error}; free it, then go on with: python train.py --resume {run_dir}")
+    except LookupError as error:
+        fail(f"{error.args[0]}; what was trained is kept, go on with: python train.py --resume {run_dir}")
+
+
+if __name__ == "__main__":
+    main()
