@@ -3,16 +3,17 @@
     python envs.py                      # walk at random through one room of each task, drawn in the terminal
     gym.make("LavaDoorKey-v0")          # after `import envs`, anywhere
 
-One walled room stands in a 10 x 10 grid. The exit is locked; the key is somewhere in the room; the agent sees 3 x 3 cells.
-Opening the door ends the episode with MiniGrid's reward 1 - 0.9 * steps / max_steps; nothing else is rewarded.
+One walled room stands in a 10 x 10 grid. The exit is locked; the key is somewhere in the room; the agent sees 3 x 3
+cells. Opening the door ends the episode with MiniGrid's reward 1 - 0.9 * steps / max_steps; nothing else is rewarded.
 
     SimpleDoorKey    one door, one key of the same colour
     LavaDoorKey      the same, and one cell of lava, which ends the episode without reward
     ColoredDoorKey   a blue door, a blue key that opens it and a red key that does not
     DivergedDoorKey  two doors on opposite walls, one key near the centre, 60 steps instead of 150
 
-The observation is a memory (W, H, 4), uint8: for every cell seen so far (object, colour, state) in MiniGrid's encoding, 0 where
-unseen; the object carried is shown at the agent's cell; the last plane holds the agent's direction at its cell, 4 elsewhere.
+The observation is a memory (W, H, 4), uint8: for every cell seen so far (object, colour, state) in MiniGrid's
+encoding, 0 where unseen; the object carried is shown at the agent's cell; the last plane holds the agent's direction
+at its cell, 4 elsewhere.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ VECTORS = [(int(x), int(y)) for x, y in DIR_TO_VEC]
 
 
 class DoorKeyEnv(MiniGridEnv):
-    """What the four tasks share: the room, the exit, the memory. A task says in `_furnish` what else is in the room."""
+    """What the four tasks share: the room, the exit, the memory. `_furnish` says what else is in the room."""
 
     max_steps_allowed: ClassVar[int] = 150
     min_room: ClassVar[int] = 5
     things: ClassVar[tuple[str, ...]] = ("{} key", "{} door")  # what the state text may name; {} is the room's colour
 
     def __init__(self, max_steps: int | None = None, render_mode: str | None = None, **kwargs: Any) -> None:
-        """`max_steps`: the time limit, the paper's by default; `kwargs` go to MiniGridEnv (tile_size, highlight, ...)."""
+        """`max_steps`: the time limit, the paper's by default; `kwargs` go to MiniGridEnv (tile_size, ...)."""
         super().__init__(
             mission_space=MissionSpace(mission_func=lambda: "open the door"),
             grid_size=GRID_SIZE,
@@ -76,8 +77,9 @@ class DoorKeyEnv(MiniGridEnv):
     def gen_obs(self) -> np.ndarray:
         """Write the 3 x 3 view into the memory and return a copy of it.
 
-        For a view this small MiniGrid's visibility has a closed form: the agent's row and the next are always seen, and a cell
-        two ahead is seen if a cell one ahead, at most one column aside, can be seen through. (Tested against `process_vis`.)
+        For a view this small MiniGrid's visibility has a closed form: the agent's row and the next are always seen,
+        and a cell two ahead is seen if a cell one ahead, at most one column aside, can be seen through. (Tested
+        against `process_vis`.)
         """
         x, y = (int(c) for c in self.agent_pos)
         forward_x, forward_y = VECTORS[self.agent_dir]
@@ -112,7 +114,7 @@ class DoorKeyEnv(MiniGridEnv):
         self._put(Key(color))
 
     def _put_door(self, wall: int, color: str) -> tuple[int, int]:
-        """Set a locked door somewhere in the wall (0 east, 1 south, 2 west, 3 north); return the cell in front of it."""
+        """Set a locked door in a wall (0 east, 1 south, 2 west, 3 north); return the cell in front of it."""
         width, height = self.room
         along = self._rand_int(1, (height if wall in (0, 2) else width) - 1)
         x, y = [(width - 1, along), (along, height - 1), (0, along), (along, 0)][wall]
@@ -154,7 +156,7 @@ class ColoredDoorKeyEnv(DoorKeyEnv):
 
 
 class DivergedDoorKeyEnv(DoorKeyEnv):
-    """A 10 x 10 room with doors in two opposite walls and one key in the central 2 x 2 cells; either door is an exit."""
+    """A 10 x 10 room, doors in two opposite walls, one key in the central 2 x 2 cells; either door is an exit."""
 
     max_steps_allowed = 60
     min_room = GRID_SIZE
@@ -179,8 +181,9 @@ for _name, _task in TASKS.items():
 def describe(memory: np.ndarray) -> str:
     """c(s), the state as text (A.2): every key and door seen, in reading order, keys first, and what is held.
 
-    "The agent observes a red key, a red door, and holds a blue key." A second door of the same colour is "a second red door".
-    Walls, lava and the agent's place are not named, as in the paper's experiments: grounding is left to the options.
+    "The agent observes a red key, a red door, and holds a blue key." A second door of the same colour is "a second
+    red door". Walls, lava and the agent's place are not named, as in the paper's experiments: grounding is left to
+    the options.
     """
     things: list[str] = []
     held = "nothing"
@@ -197,21 +200,22 @@ def describe(memory: np.ndarray) -> str:
 
 
 def make_rooms(task: str, count: int, render_mode: str | None = None) -> list[DoorKeyEnv]:
-    """`count` environments of a task, to be reset with a seed each; KeyError if there is no such task.
+    """Make `count` environments of a task, to be reset with a seed each; KeyError if there is no such task.
 
-    A plain list and not gymnasium's vector environment: that one steps every environment at every step, and whole episodes of
-    different lengths are played here. Without gymnasium's checking wrappers, which cost more than a step does.
+    A plain list and not gymnasium's vector environment: that one steps every environment at every step, and whole
+    episodes of different lengths are played here. Without gymnasium's checking wrappers, which cost more than a step
+    does.
     """
     return [TASKS[task](render_mode=render_mode) for _ in range(count)]
 
 
 def training_seeds(run_seed: int, first: int, count: int) -> list[int]:
-    """Seeds of a run's training rooms number first .. first + count - 1: distinct in a run and between runs, all of them even."""
+    """Seeds of a run's training rooms number first .. first + count - 1: distinct within and between runs, and even."""
     return [2 * (run_seed * 2**32 + number) for number in range(first, first + count)]
 
 
 def evaluation_seeds(count: int) -> list[int]:
-    """Seeds of the evaluation rooms, 1, 3, 5, ...: odd, so that none is a training room's, and the same for every run."""
+    """Seeds of the evaluation rooms, 1, 3, 5, ...: odd, so that none is a training room's; the same for every run."""
     return [2 * number + 1 for number in range(count)]
 
 

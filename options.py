@@ -3,17 +3,20 @@
     python options.py                                   # explore one room, drawn in the terminal
     python options.py --do "go to red key" --gif out.gif
 
-An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All of them are functions of the
-memory observation alone: an array (W, H, 4) that holds object, colour, state and agent direction of every cell seen so far.
-Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
+An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All of them are
+functions of the
+memory observation alone: an array (W, H, 4) that holds object, colour, state and agent direction of every cell seen
+so far. Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
 
 Two sets:
-    paper     compiled for SimpleDoorKey, as in the paper: lava counts as free floor, "drop" and "pick up" are one action each
-    repaired  lava is avoided; "drop" seeks the nearest free cell; "pick up" with full hands drops there first (A.4.1's words)
+    paper     compiled for SimpleDoorKey, as in the paper: lava counts as free floor, "drop" and "pick up" are one
+    action each repaired  lava is avoided; "drop" seeks the nearest free cell; "pick up" with full hands drops there
+    first (A.4.1's words)
 """
 
 from __future__ import annotations
 
+import argparse
 import heapq
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -86,8 +89,9 @@ def shortest_path(
 ) -> list[int] | None:
     """A* over poses (x, y, direction) with the actions left, right and forward, one unit of cost each.
 
-    goal: is this pose one?  passable: the objects one can walk over.  heuristic: a lower bound of the cost from a pose to a goal.
-    Returns the actions of a cheapest path, [] if the agent is there already, None if no path leads there.
+    goal: is this pose one?  passable: the objects one can walk over.  heuristic: a lower bound of the cost from a
+    pose to a goal. Returns the actions of a cheapest path, [] if the agent is there already, None if no path leads
+    there.
     """
     start = scene.pose
     came_from: dict[Pose, tuple[Pose, int]] = {}
@@ -122,28 +126,38 @@ def shortest_path(
 
 @lru_cache(maxsize=1024)
 def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
-    """Scan the unseen line by line: walk straight while anything unseen lies further ahead, else turn left, right or around.
+    """Scan the unseen line by line: straight on while anything unseen lies further ahead, else turn to where it lies.
 
-    None when everything is seen, that is when walls close the area. "Unseen" are the cells of the smallest rectangle known to hold
-    the room: it ends at a wall seen over two cells. With something in the way a straight scan could turn in circles;
-    then the nearest view of a new cell is sought, a distance that every step shortens.
+    None when everything is seen, that is when walls close the area. "Unseen" are the cells of the smallest rectangle
+    known to hold the room: it ends at a wall seen over two cells. With something in the way a straight scan could turn
+    in circles; then the nearest view of a new cell is sought, a distance that every step shortens.
     """
     if any(
-        kind in (KEY, LAVA) and kind not in passable and divmod(i, scene.height) != scene.pose[:2] for i, kind in enumerate(scene.kinds)
+        kind in (KEY, LAVA) and kind not in passable and divmod(i, scene.height) != scene.pose[:2]
+        for i, kind in enumerate(scene.kinds)
     ):
         return _nearest_view(scene, passable)
     height = scene.height
     walls = scene.kinds.replace(bytes([DOOR]), bytes([WALL]))
     stretch = bytes([WALL, WALL])
-    room_width = next((x + 1 for x in range(1, scene.width) if stretch in walls[x * height + 1 : (x + 1) * height]), scene.width)
+    room_width = next(
+        (x + 1 for x in range(1, scene.width) if stretch in walls[x * height + 1 : (x + 1) * height]), scene.width
+    )
     room_height = next((y + 1 for y in range(1, height) if stretch in walls[height + y :: height]), height)
     columns = [x for x in range(room_width) if UNSEEN in scene.kinds[x * height : x * height + room_height]]
     rows = [y for y in range(room_height) if UNSEEN in scene.kinds[y : room_width * height : height]]
     if not rows:
         return None
     x, y, direction = scene.pose
-    unseen_reach = (columns[-1] - x, rows[-1] - y, x - columns[0], y - rows[0])  # how far it extends east, south, west, north
-    beyond = [reach >= 2 for reach in unseen_reach]  # more than one row aside, so beyond the view once the agent walks there
+    unseen_reach = (
+        columns[-1] - x,
+        rows[-1] - y,
+        x - columns[0],
+        y - rows[0],
+    )  # how far it extends east, south, west, north
+    beyond = [
+        reach >= 2 for reach in unseen_reach
+    ]  # more than one row aside, so beyond the view once the agent walks there
     if beyond[direction] and scene.kind(*_ahead(scene.pose)) in passable:
         return Actions.forward
     turn_right = beyond[(direction + 1) % 4] and not beyond[(direction - 1) % 4]
@@ -151,7 +165,7 @@ def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
 
 
 def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
-    """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is no such pose."""
+    """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is none."""
     frontier = set()
     for i, kind in enumerate(scene.kinds):
         if kind in passable:
@@ -194,7 +208,7 @@ def _drop_nearest(scene: Scene, passable: frozenset[int]) -> int:
 
 @dataclass(frozen=True)
 class Option:
-    """(initiation set, policy, termination) of Sutton et al. 1999, each a function of the memory observation (W, H, 4)."""
+    """(initiation set, policy, termination) of Sutton et al. 1999, each a function of the memory (W, H, 4)."""
 
     name: str
     initiation: Callable[[Scene], bool]
@@ -202,7 +216,7 @@ class Option:
     termination: Callable[[Scene], bool]
 
     def can_start(self, memory: np.ndarray) -> bool:
-        """Is this state in the initiation set? (A.4.1: every state is, but the object an option names must be known.)"""
+        """Whether the state is in the initiation set: any state in which the object that the option names is known."""
         return self.initiation(read_scene(memory))
 
     def policy(self, memory: np.ndarray) -> np.ndarray:
@@ -210,7 +224,7 @@ class Option:
         return DIRAC[self.action(read_scene(memory))]
 
     def is_done(self, memory: np.ndarray) -> bool:
-        """Has the option reached its end in this state?"""
+        """Whether the option has reached its end in this state."""
         return self.termination(read_scene(memory))
 
 
@@ -219,8 +233,9 @@ OPTION_SETS = ("paper", "repaired")
 
 @cache
 def make_option(name: str, option_set: str = "paper") -> Option:
-    """The option called "explore" or "go to X", "pick up X", "drop X", "open X", X being "red key" or "second red door".
+    """Make the option called "explore" or "go to X", "pick up X", "drop X", "open X".
 
+    X is a colour and a noun, "red key", with "second" before it for the second of that name in reading order.
     Raises ValueError if the name is not one of these or the set is not in OPTION_SETS.
     """
     if option_set not in OPTION_SETS:
@@ -238,7 +253,9 @@ def make_option(name: str, option_set: str = "paper") -> Option:
     thing = name[len(verb) :]
     words = thing.removeprefix("second ").split() if verb else []
     if len(words) != 2 or words[0] not in COLOR_TO_IDX or words[1] not in ("key", "door"):
-        raise ValueError(f"{name!r} is not an option; write explore, or go to / pick up / drop / open and a colour and key or door")
+        raise ValueError(
+            f"{name!r} is not an option; write explore, or go to / pick up / drop / open and a colour and key or door"
+        )
 
     def known(scene: Scene) -> bool:
         return scene.carrying == thing or scene.locate(thing) is not None
@@ -263,3 +280,47 @@ def make_option(name: str, option_set: str = "paper") -> Option:
         "open ": (lambda scene: Actions.toggle, lambda scene: False),  # the episode ends with it
     }
     return Option(name, known, *policies[verb])
+
+
+def main() -> None:
+    """Run one option in a room until it ends, drawn in the terminal or saved as a GIF."""
+    import gymnasium as gym
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--do", default="explore", help='the option, such as explore or "go to red key"')
+    parser.add_argument("--options", default="paper", choices=OPTION_SETS)
+    parser.add_argument(
+        "--room", default="envs:LavaDoorKey-v0", help="gymnasium id of a room with a memory observation"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--gif", help="save the pictures here instead of drawing in the terminal")
+    arguments = parser.parse_args()
+    try:
+        option = make_option(arguments.do, arguments.options)
+    except ValueError as error:
+        parser.error(str(error))
+    room = gym.make(arguments.room, render_mode="rgb_array")
+    memory, _ = room.reset(seed=arguments.seed)
+    pictures = [room.render()]
+    ended = False
+    if not option.can_start(memory):
+        parser.error(
+            f"{arguments.do!r} cannot start in room {arguments.seed}: the object is not in sight; try another --seed"
+        )
+    while not ended and not option.is_done(memory):
+        action = Actions(int(option.policy(memory).argmax()))
+        memory, _, terminated, truncated, _ = room.step(action)
+        ended = terminated or truncated
+        pictures.append(room.render())
+        if not arguments.gif:
+            print(f"{len(pictures) - 1}: {action.name}\n{room.unwrapped.pprint_grid()}\n")
+    print(f"{arguments.do}: {len(pictures) - 1} actions, {'the episode ended' if ended else 'done'}")
+    if arguments.gif:
+        from PIL import Image
+
+        first, *rest = (Image.fromarray(picture).resize((320, 320)) for picture in pictures)
+        first.save(arguments.gif, save_all=True, append_images=rest, duration=200, loop=0)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,12 @@
 
     python ppo.py                       # plain PPO, lambda = 0, solves CartPole-v1 in about a minute
 
-L(theta) = L_RL(theta) + lambda * E[H(pi_T(. | s), pi_theta(. | s))], Eq. (2).  L_RL is clipped PPO (Schulman et al. 2017): policy,
-value and entropy terms. H is the KL divergence for categorical policies. Everything here speaks to `torch.distributions`, so a
-policy of another kind brings only its own distribution and its own distance H.
+L(theta) = L_RL(theta) + lambda * E[H(pi_T(. | s), pi_theta(. | s))], Eq. (2).  L_RL is clipped PPO (Schulman et al.
+2017): policy, value and entropy terms. H is the KL divergence for categorical policies. Everything here speaks to
+`torch.distributions`, so a policy of another kind brings only its own distribution and its own distance H.
 
-Shapes: B observations in a batch, A actions, K teachers (1 for LLM4Teach: its mixture; one per option for the hierarchical baseline).
+Shapes: B observations in a batch, A actions, K teachers (1 for LLM4Teach: its mixture; one per option for the
+hierarchical baseline).
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ from torch.distributions import Categorical, Distribution
 
 
 def gae(
-    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, ended: Tensor, discount: float, gae_lambda: float
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    ended: Tensor,
+    discount: float,
+    gae_lambda: float,
 ) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016) over trajectories laid end to end.
 
     delta_t = r_t + discount * V(s_{t+1}) * (1 - terminated_t) - V(s_t)
     A_t = delta_t + discount * gae_lambda * (1 - ended_t) * A_{t+1}
 
-    rewards, values, next_values: (T,) floats; next_values[t] is V of the state that step t led to, also at a trajectory's last step.
+    rewards, values, next_values: (T,) floats; next_values[t] is V of the state that step t led to, also at a
+    trajectory's last step.
     terminated: (T,) bool, the task ended there: nothing follows, so nothing is bootstrapped.
-    ended: (T,) bool, the trajectory's last step. Ended but not terminated means cut off by the time limit: the episode would have
-    gone on, so its last step bootstraps from next_values.
+    ended: (T,) bool, the trajectory's last step. Ended but not terminated means cut off by the time limit: the
+    episode would have gone on, so its last step bootstraps from next_values.
     """
     deltas = rewards + discount * next_values * ~terminated - values
     decay = (discount * gae_lambda * ~ended).tolist()
@@ -46,13 +54,16 @@ def normalize(advantages: Tensor) -> Tensor:
 
 
 def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """PPO's surrogate, -mean(min(r A, clip(r, 1 - clip, 1 + clip) A)) with r = pi_theta(a | s) / pi_old(a | s); all inputs (B,)."""
+    """PPO's surrogate -mean(min(r A, clip(r, 1 - clip, 1 + clip) A)); inputs (B,).
+
+    r = pi_theta(a | s) / pi_old(a | s), the ratio of the probabilities now and when the action was taken.
+    """
     ratio = (log_probs - old_log_probs).exp()
     return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
 
 
 def kl_to_teacher(teacher: Tensor, student: Categorical) -> Tensor:
-    """KL(pi_T || pi_theta) = sum_a pi_T(a) (log pi_T(a) - log pi_theta(a)), (B,): H of Eq. (2) for categorical policies.
+    """H of Eq. (2) for categorical policies, KL(pi_T || pi_theta) = sum_a pi_T(a) log(pi_T(a) / pi_theta(a)), (B,).
 
     teacher: (B, A) probabilities, zeros allowed (0 log 0 = 0); gradients flow into both sides.
     """
@@ -73,9 +84,11 @@ class Output(NamedTuple):
 
 
 class Student(nn.Module):
-    """Actor and critic on one body, and for K > 1 teachers a head that weighs them (a policy over teachers, Matthews et al. 2022)."""
+    """Actor and critic on one body; for K > 1 teachers also a policy over teachers (Matthews et al. 2022)."""
 
-    def __init__(self, body: nn.Module, features: int, actor: nn.Module, critic: nn.Module, num_teachers: int = 1) -> None:
+    def __init__(
+        self, body: nn.Module, features: int, actor: nn.Module, critic: nn.Module, num_teachers: int = 1
+    ) -> None:
         """`body`: observations (B, ...) -> (B, features); `actor`: -> (B, A) logits; `critic`: -> (B, 1)."""
         super().__init__()
         self.body, self.actor, self.critic = body, actor, critic
@@ -88,7 +101,9 @@ class Student(nn.Module):
         features = self.body(observations)
         policy = Categorical(logits=self.actor(features), validate_args=False)
         alone = features.new_zeros(len(features), 1)
-        return Output(policy, self.critic(features).squeeze(-1), self.over_teachers(features) if self.num_teachers > 1 else alone)
+        return Output(
+            policy, self.critic(features).squeeze(-1), self.over_teachers(features) if self.num_teachers > 1 else alone
+        )
 
 
 OBJECTS = (0, 1, 2, 4, 5, 9)  # MiniGrid's indices of what the four tasks show: unseen, empty, wall, door, key, lava
@@ -96,15 +111,16 @@ NO_AGENT = 4  # last plane of the memory, where the agent is not
 
 
 class EgocentricGrid(nn.Module):
-    """The small student's body: memory (B, N, N, 4) -> features (B, hidden), seen from where the agent stands and looks.
+    """The small student's body: the memory seen from where the agent stands and looks.
 
-    Every cell is a one-hot symbol c (its object, and for keys and doors also its colour) at an offset p from the agent, turned so
-    that the agent looks along the first axis. A table holds a learned code E_p of D numbers for every offset, and the grid becomes
+    Every cell is a one-hot symbol c (its object, and for keys and doors also its colour) at an offset p from the
+    agent, turned so that the agent looks along the first axis. A table holds a learned code E_p of D numbers for
+    every offset, and the grid becomes
 
         x_c = sum of E_p over the cells p that show symbol c,    (C, D) numbers
 
-    a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture of what is
-    left to explore. Two tanh layers follow.
+    a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a
+    picture of what is left to explore. Two tanh layers follow.
     """
 
     def __init__(self, size: int = 10, code: int = 16, hidden: int = 64) -> None:
@@ -115,7 +131,9 @@ class EgocentricGrid(nn.Module):
         self.symbols = len(OBJECTS) + 6  # objects, then colours
         self.code = nn.Linear(self.offsets, code, bias=False)
         nn.init.normal_(self.code.weight, std=0.3)
-        self.layers = nn.Sequential(nn.Linear(self.symbols * code + 4, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        self.layers = nn.Sequential(
+            nn.Linear(self.symbols * code + 4, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
+        )
         channel = torch.full((11,), OBJECTS.index(1))
         channel[list(OBJECTS)] = torch.arange(len(OBJECTS))
         cells = torch.arange(size)
@@ -205,8 +223,9 @@ def llm4teach_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L(theta) = L_RL(theta) + lambda * E[H(pi_T, pi_theta)], Eq. (2), on a batch; returns the loss and its parts.
 
-    L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  With K > 1 teachers the student weighs them
-    itself, pi_T = sum_k w_k(s) pi_k, and uniform_coef * KL(w || uniform) joins H; both vanish for the one teacher of LLM4Teach.
+    L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  With K > 1 teachers the
+    student weighs them itself, pi_T = sum_k w_k(s) pi_k, and uniform_coef * KL(w || uniform) joins H; both vanish
+    for the one teacher of LLM4Teach.
     """
     policy, values, teacher_logits = student(batch.observations)
     parts = {
@@ -238,7 +257,8 @@ def update(
 ) -> dict[str, float]:
     """`epochs` passes of minibatch gradient steps on `llm4teach_loss`; returns the mean of each part of the loss.
 
-    The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each epoch.
+    The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each
+    epoch.
     """
     history: list[dict[str, Tensor]] = []
     size = len(batch.actions)
@@ -276,7 +296,18 @@ def main() -> None:
                     action = policy.sample()
                 after, reward, terminated, truncated, _ = env.step(action.item())
                 ended, steps = terminated or truncated, steps + 1
-                rows.append((observation, action.item(), policy.log_prob(action).item(), value.item(), reward, after, terminated, ended))
+                rows.append(
+                    (
+                        observation,
+                        action.item(),
+                        policy.log_prob(action).item(),
+                        value.item(),
+                        reward,
+                        after,
+                        terminated,
+                        ended,
+                    )
+                )
                 observation = after
             recent = [*recent[-19:], float(sum(row[4] for row in rows))]
         observations, actions, log_probs, values, rewards, afters, terminated, ended = (
@@ -285,7 +316,14 @@ def main() -> None:
         with torch.no_grad():
             next_values = student(afters).value
         advantages = gae(rewards, values, next_values, terminated.bool(), ended.bool(), discount=0.99, gae_lambda=0.95)
-        batch = Batch(observations, actions.long(), log_probs, normalize(advantages), advantages + values, torch.zeros(len(values), 1, 2))
+        batch = Batch(
+            observations,
+            actions.long(),
+            log_probs,
+            normalize(advantages),
+            advantages + values,
+            torch.zeros(len(values), 1, 2),
+        )
         update(
             student, optimizer, batch, lambda_=0.0, epochs=10, minibatch_size=128, max_grad_norm=0.5,
             clip=0.2, value_coef=0.5, entropy_coef=0.0, uniform_coef=0.0,

@@ -1,11 +1,13 @@
-"""The teacher of LLM4Teach (paper section 3.2): state text -> distribution over plans -> mixture over actions, Eq. (1).
+"""The teacher of LLM4Teach (paper section 3.2): state text -> distribution over plans -> mixture of options, Eq. (1).
 
     python teacher.py --replies replies/ColoredDoorKey.jsonl          # every recorded state and the LLM's plans
 
-pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s).  c(s) is the state as text. An LLM answers with a plan, a list of options in order;
-the first one that is not finished acts, and Pr_LLM(k | c(s)) is the share of the answers in which option k acts.
+pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s).  c(s) is the state as text. An LLM answers with a plan, a list of
+options in order; the first one that is not finished acts, and Pr_LLM(k | c(s)) is the share of the answers in which
+option k acts.
 
-Answers are recorded in a reply book: JSON lines, each with the state, the plans with their shares, and where they came from.
+Answers are recorded in a reply book: JSON lines, each with the state, the plans with their shares, and where they
+came from.
 """
 
 from __future__ import annotations
@@ -31,19 +33,20 @@ class Option(Protocol):
     """What the teacher needs of an option: the triple of Sutton et al. 1999 as functions of the observation."""
 
     def can_start(self, observation: np.ndarray) -> bool:
-        """Is the observation in the initiation set?"""
+        """Whether the observation is in the initiation set."""
 
     def policy(self, observation: np.ndarray) -> np.ndarray:
         """pi_k(. | s), probabilities of the actions, (A,)."""
 
     def is_done(self, observation: np.ndarray) -> bool:
-        """Does the option end here?"""
+        """Whether the option ends here."""
 
 
 def rename_colors(text: str) -> tuple[str, dict[str, str]]:
     """Rename colours in order of appearance to red, blue, ..., so that one recorded answer serves all colours.
 
-    Returns the renamed text and the map that leads back. Two texts that differ in a permutation of colours become equal.
+    Returns the renamed text and the map that leads back. Two texts that differ in a permutation of colours become
+    equal.
     """
     found = list(dict.fromkeys(COLOR_WORD.findall(text)))
     forth = dict(zip(found, COLORS))
@@ -53,8 +56,8 @@ def rename_colors(text: str) -> tuple[str, dict[str, str]]:
 def read_replies(path: str | Path) -> dict[str, Shares]:
     """Read a reply book: one JSON object a line with at least {"state": text, "plans": {plan: share, ...}}.
 
-    The shares of a state add up to 1 (to 1e-6). Raises OSError if the file cannot be read, ValueError with file and line if a line
-    is not of this form, if a share is not a positive number, or if a state stands there twice.
+    The shares of a state add up to 1 (to 1e-6). Raises OSError if the file cannot be read, ValueError with file and
+    line if a line is not of this form, if a share is not a positive number, or if a state stands there twice.
     """
     book: dict[str, Shares] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
@@ -64,11 +67,15 @@ def read_replies(path: str | Path) -> dict[str, Shares]:
             record = json.loads(line)
             state, plans = record["state"], {str(plan): float(share) for plan, share in record["plans"].items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f'{path}, line {number}: {error!r}; a line is {{"state": "...", "plans": {{"plan": share}}}}') from None
+            raise ValueError(
+                f'{path}, line {number}: {error!r}; a line is {{"state": "...", "plans": {{"plan": share}}}}'
+            ) from None
         if not isinstance(state, str) or state in book:
             raise ValueError(f"{path}, line {number}: state {state!r} is not a text or stands there twice")
         if not plans or min(plans.values()) <= 0 or not abs(sum(plans.values()) - 1) < 1e-6:
-            raise ValueError(f"{path}, line {number}: the plans' shares are {plans}; they must be positive and add up to 1")
+            raise ValueError(
+                f"{path}, line {number}: the plans' shares are {plans}; they must be positive and add up to 1"
+            )
         book[state] = plans
     if not book:
         raise ValueError(f"{path} holds no answers")
@@ -76,7 +83,10 @@ def read_replies(path: str | Path) -> dict[str, Shares]:
 
 
 class RecordedReplies:
-    """Answers from a reply book, looked up by state text. Calling it is asking: a live LLM takes its place with the same signature."""
+    """Answers from a reply book, looked up by state text.
+
+    Calling it is asking: a live LLM takes its place with the same signature.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Read the book at `path`; raises as `read_replies` does."""
@@ -87,7 +97,9 @@ class RecordedReplies:
         """The plans for a state text (colours renamed) with their shares; LookupError if it was never recorded."""
         if state not in self.book:
             example = json.dumps({"state": state, "plans": {"explore": 1.0}})
-            raise LookupError(f"no answer is recorded in {self.path} for {state!r}; ask an LLM and add a line like {example}")
+            raise LookupError(
+                f"no answer is recorded in {self.path} for {state!r}; ask an LLM and add a line like {example}"
+            )
         return self.book[state]
 
 
@@ -104,8 +116,9 @@ class Teacher:
     ) -> None:
         """Bind the parts together.
 
-        ask: state text -> shares of plans.  describe: c(s), observation -> text.  make_option: name -> option, ValueError if there is
-        none.  mode: "soft" uses the whole distribution (section 3.2.1), "hard" only its most frequent plan.
+        ask: state text -> shares of plans.  describe: c(s), observation -> text.  make_option: name -> option,
+        ValueError if there is none.  mode: "soft" uses the whole distribution (section 3.2.1), "hard" only its most
+        frequent plan.
         """
         self.ask, self.describe, self.make_option, self.mode = ask, describe, make_option, mode
         self.knows_nothing = np.full(num_actions, 1 / num_actions, np.float32)
@@ -114,7 +127,7 @@ class Teacher:
         self._plans: dict[str, list[tuple[list[Option], float, str]]] = {}
 
     def plans(self, state: str) -> list[tuple[list[Option], float, str]]:
-        """The LLM's plans for a state text: (options in order, share, wording); the options are empty if it is not a plan."""
+        """The LLM's plans for a state text: (options in order, share, wording); no options if it is not a plan."""
         if state not in self._plans:
             canonical, originals = rename_colors(state)
             shares = self.ask(canonical)
@@ -133,8 +146,8 @@ class Teacher:
     def option_probabilities(self, observation: np.ndarray) -> dict[Option, float]:
         """Pr_LLM(k | c(s)) of Eq. (1): in each plan the first option that is not finished acts.
 
-        A plan that is none, or whose acting option names something absent, is counted in `invalid_plans` and its share is spread
-        over the valid ones in proportion. Empty if no plan is valid.
+        A plan that is none, or whose acting option names something absent, is counted in `invalid_plans` and its
+        share is spread over the valid ones in proportion. Empty if no plan is valid.
         """
         acting: dict[Option, float] = {}
         invalid = 0.0
@@ -154,7 +167,9 @@ class Teacher:
 
         Uniform where no plan is valid: such a teacher has nothing to say.
         """
-        mixture = [share * option.policy(observation) for option, share in self.option_probabilities(observation).items()]
+        mixture = [
+            share * option.policy(observation) for option, share in self.option_probabilities(observation).items()
+        ]
         return np.sum(mixture, axis=0, dtype=np.float32)[None] if mixture else self.knows_nothing[None]
 
     def pop_invalid_share(self) -> float:
@@ -167,7 +182,9 @@ class Teacher:
 class EveryOption:
     """The hierarchical baseline's teachers (Matthews et al. 2022): no LLM, each option advises for itself."""
 
-    def __init__(self, names: Sequence[str], describe: Callable[[np.ndarray], str], make_option: Callable[[str], Option]) -> None:
+    def __init__(
+        self, names: Sequence[str], describe: Callable[[np.ndarray], str], make_option: Callable[[str], Option]
+    ) -> None:
         """`names`: the options' names, with {} for the colour that the state text names first."""
         self.names, self.describe, self.make_option = names, describe, make_option
 

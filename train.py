@@ -6,9 +6,10 @@
     python train.py --resume RUN_DIR                       # go on where a run was cut off
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
-A run folder holds config.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end student.pt, eval.json, curve.png
-and play.gif. The data flows one way:
-observation -> text -> the options' mixture -> buffer -> loss, from envs.py through teacher.py and options.py to ppo.py.
+A run folder holds config.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end student.pt,
+eval.json, curve.png and play.gif. The data flows one way:
+observation -> text -> the options' mixture -> buffer -> loss, from envs.py through teacher.py and options.py to
+ppo.py.
 """
 
 from __future__ import annotations
@@ -63,33 +64,49 @@ class Config:
     method: str = setting("llm4teach", "the paper's method, its teacher alone, kickstarting from the bare options, or plain PPO", choices=METHODS)  # fmt: skip
     seed: int = setting(0, "of everything random in the run; evaluation rooms are the same for all seeds", least=0)
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
-    run_dir: str = setting("", "new folder for the run; by default one under runs/ named after task, method, seed and time")
+    run_dir: str = setting(
+        "", "new folder for the run; by default one under runs/ named after task, method, seed and time"
+    )
     device: str = setting("cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1")
     episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
-    options: str = setting("paper", "option set: the paper's, which walk through lava, or the repaired", choices=options.OPTION_SETS)
-    teacher_mode: str = setting("soft", "the LLM's whole distribution over plans, or its most frequent plan", choices=("soft", "hard"))
+    options: str = setting(
+        "paper", "option set: the paper's, which walk through lava, or the repaired", choices=options.OPTION_SETS
+    )
+    teacher_mode: str = setting(
+        "soft", "the LLM's whole distribution over plans, or its most frequent plan", choices=("soft", "hard")
+    )
     replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
 
     anneal: str = setting(
-        "stepwise", "schedule of lambda: Eq. (3), or those it is compared with in A.7", choices=tuple(annealing.SCHEDULES)
+        "stepwise",
+        "schedule of lambda: Eq. (3), or those it is compared with in A.7",
+        choices=tuple(annealing.SCHEDULES),
     )
     lambda_0: float = setting(10.0, "first lambda")
     lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
     i1: int = setting(100, "iteration at which lambda reaches lambda_c; the paper's is 1000")
     i2: int = setting(500, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
-    uniform_coef: float = setting(0.1, "hierarchical: weight beside lambda of the pull towards uniform weights over options; ours", least=0)
+    uniform_coef: float = setting(
+        0.1, "hierarchical: weight beside lambda of the pull towards uniform weights over options; ours", least=0
+    )
 
-    student: str = setting("small", "our net of 21,912 weights, or the published one of 843,576", choices=tuple(ppo.STUDENTS))
+    student: str = setting(
+        "small", "our net of 21,912 weights, or the published one of 843,576", choices=tuple(ppo.STUDENTS)
+    )
     num_trajectories: int = setting(10, "whole episodes per iteration", least=1)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(128, "steps per gradient step, at most", least=1)
-    learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0 over the run, which the paper does not say", least=0)
+    learning_rate: float = setting(
+        1e-3, "Adam's at the start; it falls linearly to 0 over the run, which the paper does not say", least=0
+    )
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
     discount: float = setting(0.99, "discount factor per step", least=0)
-    gae_lambda: float = setting(0.95, "lambda of the advantage estimate; Table 1 names none, Table 2 names 0.95", least=0)
+    gae_lambda: float = setting(
+        0.95, "lambda of the advantage estimate; Table 1 names none, Table 2 names 0.95", least=0
+    )
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
     max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", least=0)
 
@@ -203,8 +220,12 @@ def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
         device = torch.device(config.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        fail(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; --device takes cpu, or cuda where there is a GPU")
-    torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)  # small nets run faster on one thread
+        fail(
+            f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; --device takes cpu, or cuda where there is a GPU"
+        )
+    torch.set_num_threads(
+        1 if config.student == "small" else os.cpu_count() or 1
+    )  # small nets run faster on one thread
     torch.manual_seed(config.seed)
     num_teachers = len(make_teacher(config, "hierarchical").names) if config.method == "hierarchical" else 1
     return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
@@ -233,7 +254,9 @@ def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Con
         torch.tensor([decision.log_prob for decision in decisions]),
         ppo.normalize(advantages),
         advantages + values,
-        torch.from_numpy(np.stack([d.teachers for d in decisions])) if decisions[0].teachers is not None else torch.empty(len(steps), 0),
+        torch.from_numpy(np.stack([d.teachers for d in decisions]))
+        if decisions[0].teachers is not None
+        else torch.empty(len(steps), 0),
     )
     return ppo.Batch(*(column.to(device) for column in batch))
 
@@ -249,10 +272,16 @@ def train(config: Config, run_dir: Path) -> bool:
     log = Log(run_dir, first)
     stop = stop_on_signal()
     started, steps_before = time.perf_counter(), total_steps
-    progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, unit="it", dynamic_ncols=True)
+    progress = tqdm(
+        range(first, config.iterations), initial=first, total=config.iterations, unit="it", dynamic_ncols=True
+    )
     for i in progress:
         # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-        lambda_ = annealing.SCHEDULES[config.anneal](i, config.lambda_0, config.lambda_c, min(config.i1, i2), i2) if teacher else 0.0
+        lambda_ = (
+            annealing.SCHEDULES[config.anneal](i, config.lambda_0, config.lambda_c, min(config.i1, i2), i2)
+            if teacher
+            else 0.0
+        )
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
         # Collect trajectories with the student's policy; in every state it visits the teacher is asked for pi_T, Eq. (1).
@@ -330,9 +359,7 @@ class Log:
         mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
         distance = self.rows[-1]["distance"]
         said = f"teacher {distance:.3f}" if distance != "" else "teacher gone"
-        return (
-            f"lambda {self.rows[-1]['lambda']:.2f}, return {mean['return']:.2f}, success {mean['success']:.0%}, {said}, {speed:.0f} steps/s"
-        )
+        return f"lambda {self.rows[-1]['lambda']:.2f}, return {mean['return']:.2f}, success {mean['success']:.0%}, {said}, {speed:.0f} steps/s"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -372,7 +399,9 @@ def save_checkpoint(
         torch.save(state, part)
 
 
-def load_checkpoint(run_dir: Path, config: Config, student: ppo.Student, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+def load_checkpoint(
+    run_dir: Path, config: Config, student: ppo.Student, optimizer: torch.optim.Optimizer
+) -> tuple[int, int]:
     """Restore the state that `save_checkpoint` wrote; returns (iterations done, environment steps). (0, 0) for a run without one."""
     path = run_dir / "checkpoint.pt"
     if not path.exists():
@@ -394,7 +423,9 @@ def load_weights(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        fail(f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}; restore a copy or train again")
+        fail(
+            f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}; restore a copy or train again"
+        )
 
 
 def stop_on_signal() -> threading.Event:
@@ -469,7 +500,9 @@ def table(config: Config, result: dict[str, Any]) -> str:
     if "teacher" in result:
         measured["teacher (llm-only)"] = result["teacher"]
     lines = [f"{config.env}, {config.episodes} episodes", f"{'':26}{'length':>8}{'return':>8}{'success':>9}"]
-    lines += [f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()]
+    lines += [
+        f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()
+    ]
     length, reward, success = PAPER[config.env][config.method]
     lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
     return "\n".join(lines)
@@ -480,13 +513,20 @@ def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
     actors: dict[str, Act] = {}
     result: dict[str, Any] = {"env": config.env, "method": config.method, "episodes": config.episodes}
     seeds = envs.evaluation_seeds(config.episodes)
-    result |= {"seeds": [seeds[0], seeds[-1]], "seed": config.seed, "deterministic": config.deterministic, "options": config.options}
+    result |= {
+        "seeds": [seeds[0], seeds[-1]],
+        "seed": config.seed,
+        "deterministic": config.deterministic,
+        "options": config.options,
+    }
     if student_path:
         student, device = make_student(config)
         try:
             student.load_state_dict(load_weights(student_path))
         except RuntimeError as error:
-            fail(f"{student_path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}")
+            fail(
+                f"{student_path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}"
+            )
         actors["student"] = student_acts(student, None, device, config.deterministic)
         result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
         result |= evaluate(config, actors["student"])
@@ -521,10 +561,19 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; holds only what was given."""
     parser = Parser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
-    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with a run that was cut off; --iterations and --device may be changed")
-    parser.add_argument("--eval", metavar="RUN_DIR", help="measure the student of a finished run, and write its eval.json anew")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN_DIR",
+        help="go on with a run that was cut off; --iterations and --device may be changed",
+    )
+    parser.add_argument(
+        "--eval", metavar="RUN_DIR", help="measure the student of a finished run, and write its eval.json anew"
+    )
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
     for f in fields(Config):
         name, choices = "--" + f.name.replace("_", "-"), f.metadata["choices"]
@@ -532,7 +581,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if f.type == "bool":
             parser.add_argument(name, action="store_true", help=text)
         else:
-            parser.add_argument(name, type=kinds[str(f.type)], choices=choices, metavar=None if choices else f.name.upper(), help=text)
+            parser.add_argument(
+                name, type=kinds[str(f.type)], choices=choices, metavar=None if choices else f.name.upper(), help=text
+            )
     return parser.parse_args(arguments)
 
 
@@ -559,7 +610,9 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
         settings = json.loads((run_dir / "config.json").read_text())
         return asdict(Config(**settings))
     except FileNotFoundError:
-        fail(f"{run_dir} is not a run folder: it has no config.json; --resume and --eval take the folder that a run printed")
+        fail(
+            f"{run_dir} is not a run folder: it has no config.json; --resume and --eval take the folder that a run printed"
+        )
     except (OSError, ValueError, TypeError) as error:
         fail(f"{run_dir / 'config.json'} cannot be read: {error}; restore a copy or train again")
 
@@ -573,7 +626,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if resume or measure:
         run_dir = Path(resume or measure)
         stored = stored_config(run_dir)
-        free = {"iterations", "device", "episodes", "deterministic"} if resume else {"device", "episodes", "deterministic"}
+        free = (
+            {"iterations", "device", "episodes", "deterministic"} if resume else {"device", "episodes", "deterministic"}
+        )
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
                 fail(
@@ -596,7 +651,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             run_dir.mkdir(parents=True)
         except FileExistsError:
-            fail(f"run folder {run_dir} exists and is never overwritten; choose another --run-dir, or go on with it: --resume {run_dir}")
+            fail(
+                f"run folder {run_dir} exists and is never overwritten; choose another --run-dir, or go on with it: --resume {run_dir}"
+            )
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
     config = replace(config, run_dir=str(run_dir))
