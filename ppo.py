@@ -106,60 +106,77 @@ class Student(nn.Module):
         )
 
 
-OBJECTS = (0, 1, 2, 4, 5, 9)  # MiniGrid's indices of what the four tasks show: unseen, empty, wall, door, key, lava
+SYMBOLS = (
+    0,
+    2,
+    4,
+    5,
+    9,
+)  # MiniGrid's indices of what can stand in a cell beside "empty": unseen, wall, door, key, lava
+DOOR, KEY = 4, 5
+NUM_COLORS = 6
 NO_AGENT = 4  # last plane of the memory, where the agent is not
 
 
 class EgocentricGrid(nn.Module):
     """The small student's body: the memory seen from where the agent stands and looks.
 
-    Every cell is a one-hot symbol c (its object, and for keys and doors also its colour) at an offset p from the
-    agent, turned so that the agent looks along the first axis. A table holds a learned code E_p of D numbers for
-    every offset, and the grid becomes
+    Every cell that is not empty has a symbol c, one of five objects, at an offset p from the agent, turned so that the
+    agent looks along the first axis. A table holds a learned code E_p of D numbers for every offset; the map becomes
 
-        x_c = sum of E_p over the cells p that show symbol c,    (C, D) numbers
+        x_c = sum of E_p over the cells p that show symbol c,    (5, D) numbers
 
-    a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a
-    picture of what is left to explore. Two tanh layers follow.
+    a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture
+    of what is left to explore. The colours of keys and doors are summed up likewise, with shorter codes. The cells that
+    the next few actions depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers
+    follow.
     """
 
-    def __init__(self, size: int = 10, code: int = 16, hidden: int = 64) -> None:
+    def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
         """`size`: N; offsets reach N - 2 cells each way, because the outermost cells are walls."""
         super().__init__()
         self.reach = size - 2
-        self.offsets = (2 * self.reach + 1) ** 2
-        self.symbols = len(OBJECTS) + 6  # objects, then colours
-        self.code = nn.Linear(self.offsets, code, bias=False)
-        nn.init.normal_(self.code.weight, std=0.3)
-        self.layers = nn.Sequential(
-            nn.Linear(self.symbols * code + 4, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
-        )
-        channel = torch.full((11,), OBJECTS.index(1))
-        channel[list(OBJECTS)] = torch.arange(len(OBJECTS))
+        self.side = 2 * self.reach + 1  # offsets form a square of side * side
+        self.code = nn.Linear(self.side**2, code, bias=False)
+        self.color_code = nn.Linear(self.side**2, color_code, bias=False)
+        for table in (self.code, self.color_code):
+            nn.init.normal_(table.weight, std=0.3)
+        near = [
+            (ahead + self.reach) * self.side + right + self.reach for ahead in range(-1, 3) for right in range(-2, 3)
+        ]
+        inputs = len(SYMBOLS) * (code + len(near)) + NUM_COLORS * color_code + 4
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
         cells = torch.arange(size)
-        self.register_buffer("channel", channel, persistent=False)  # object index -> symbol
-        self.register_buffer("x", cells.repeat_interleave(size), persistent=False)  # of the flattened cells, (N * N,)
-        self.register_buffer("y", cells.repeat(size), persistent=False)
-        self.register_buffer("forward_vector", torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]]), persistent=False)
+        constants = {
+            "symbols": torch.tensor(SYMBOLS),
+            "x": cells.repeat_interleave(size),  # of the flattened cells, (N * N,)
+            "y": cells.repeat(size),
+            "forward_vector": torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]]),  # of the directions
+            "near": torch.tensor(near),
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Features (B, hidden) of memories (B, N, N, 4), uint8."""
         cells = memory.flatten(1, 2).long()  # (B, N * N, 4)
+        kind, color = cells[..., 0], cells[..., 1]
         agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
         direction = cells[..., 3].gather(1, agent[:, None])  # (B, 1)
         dx, dy = self.x - self.x[agent, None], self.y - self.y[agent, None]  # (B, N * N)
         forward_x, forward_y = self.forward_vector[direction].unbind(-1)  # (B, 1) each
         ahead, right = dx * forward_x + dy * forward_y, dy * forward_x - dx * forward_y
-        offset = (ahead + self.reach) * (2 * self.reach + 1) + right + self.reach  # in 0 .. offsets - 1
+        offset = (ahead + self.reach) * self.side + right + self.reach  # in 0 .. side * side - 1
 
-        symbol = self.channel[cells[..., 0]]
-        colored = (cells[..., 0] == 4) | (cells[..., 0] == 5)
-        symbols = torch.zeros(len(memory), self.symbols * self.offsets, device=memory.device)
-        symbols.scatter_(1, symbol * self.offsets + offset, 1.0)
-        symbols.scatter_(1, (len(OBJECTS) + cells[..., 1]) * self.offsets + offset, colored.float())
-        codes = self.code(symbols.view(-1, self.offsets)).view(len(memory), -1)  # (B, C * D)
-        compass = nn.functional.one_hot(direction.squeeze(1), 4)
-        return self.layers(torch.cat([codes, compass], dim=1))
+        turned = torch.ones(len(memory), self.side**2, dtype=torch.long, device=memory.device)  # 1: empty
+        turned.scatter_(1, offset, kind)
+        colors = torch.full_like(turned, NUM_COLORS)
+        colors.scatter_(1, offset, torch.where((kind == DOOR) | (kind == KEY), color, NUM_COLORS))
+        symbols = (turned[:, None] == self.symbols[:, None]).float()  # (B, 5, side * side)
+        palette = (colors[:, None] == torch.arange(NUM_COLORS, device=memory.device)[:, None]).float()
+        compass = nn.functional.one_hot(direction, 4)
+        parts = (self.code(symbols), self.color_code(palette), symbols[..., self.near], compass)
+        return self.layers(torch.cat([part.flatten(1) for part in parts], dim=1))
 
 
 class PaperBody(nn.Module):
@@ -180,7 +197,7 @@ class PaperBody(nn.Module):
 
 
 def small_student(num_actions: int, num_teachers: int = 1, hidden: int = 64) -> Student:
-    """Our student for the MiniGrid tasks: the whole net, actor and critic, has 21,880 weights."""
+    """Our student for the MiniGrid tasks: the whole net, actor and critic, has 23,836 weights."""
     actor, critic = nn.Linear(hidden, num_actions), nn.Linear(hidden, 1)
     nn.init.orthogonal_(actor.weight, 0.01)  # starts near the uniform policy
     return Student(EgocentricGrid(hidden=hidden), hidden, actor, critic, num_teachers)

@@ -41,14 +41,14 @@ import options
 import ppo
 import teacher as teachers
 
-# Table 3: episode length, return, success. "LLM only" is the paper's "LLM soly".
-PAPER = {
-    "SimpleDoorKey": {"llm-only": (22.28, 0.87, 1.0), "hierarchical": (49.83, 0.70, 0.96), "ppo": (143.99, 0.05, 0.101), "llm4teach": (30.49, 0.81, 0.964)},
-    "LavaDoorKey": {"llm-only": (15.79, 0.48, 0.546), "hierarchical": (43.05, 0.63, 0.851), "ppo": (149.61, 0.00, 0.05), "llm4teach": (36.84, 0.75, 0.909)},
-    "ColoredDoorKey": {"llm-only": (90.73, 0.40, 0.468), "hierarchical": (42.69, 0.74, 0.958), "ppo": (145.84, 0.03, 0.066), "llm4teach": (36.27, 0.78, 0.94)},
-    "DivergedDoorKey": {"llm-only": (50.10, 0.19, 0.372), "hierarchical": (27.21, 0.59, 0.98), "ppo": (59.63, 0.01, 0.019), "llm4teach": (30.65, 0.53, 0.931)},
-}  # fmt: skip
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
+# Table 3, for each of METHODS: episode length, return, success. "llm-only" is the paper's "LLM soly".
+PAPER = {
+    "SimpleDoorKey": ((30.49, 0.81, 0.964), (22.28, 0.87, 1.0), (49.83, 0.70, 0.96), (143.99, 0.05, 0.101)),
+    "LavaDoorKey": ((36.84, 0.75, 0.909), (15.79, 0.48, 0.546), (43.05, 0.63, 0.851), (149.61, 0.00, 0.05)),
+    "ColoredDoorKey": ((36.27, 0.78, 0.94), (90.73, 0.40, 0.468), (42.69, 0.74, 0.958), (145.84, 0.03, 0.066)),
+    "DivergedDoorKey": ((30.65, 0.53, 0.931), (50.10, 0.19, 0.372), (27.21, 0.59, 0.98), (59.63, 0.01, 0.019)),
+}
 
 
 def setting(default: Any, help: str, choices: Sequence[str] | None = None, least: float | None = None) -> Any:
@@ -61,9 +61,11 @@ class Config:
     """Every setting of a run, stored in its folder. Defaults are the paper's Table 1 unless the help says otherwise."""
 
     env: str = setting("SimpleDoorKey", "the task", choices=tuple(envs.TASKS))
-    method: str = setting("llm4teach", "the paper's method, its teacher alone, kickstarting from the bare options, or plain PPO", choices=METHODS)  # fmt: skip
-    seed: int = setting(0, "of everything random in the run; evaluation rooms are the same for all seeds", least=0)
-    iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
+    method: str = setting(
+        "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, or plain PPO", choices=METHODS
+    )
+    seed: int = setting(0, "of all that is random in a run; evaluation rooms are the same for all seeds", least=0)
+    iterations: int = setting(500, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting(
         "", "new folder for the run; by default one under runs/ named after task, method, seed and time"
     )
@@ -72,43 +74,35 @@ class Config:
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
     options: str = setting(
-        "paper", "option set: the paper's, which walk through lava, or the repaired", choices=options.OPTION_SETS
+        "paper", "the paper's options walk through lava; ours are repaired", choices=options.OPTION_SETS
     )
     teacher_mode: str = setting(
-        "soft", "the LLM's whole distribution over plans, or its most frequent plan", choices=("soft", "hard")
+        "soft", "all of the LLM's plans, or only the most frequent one", choices=("soft", "hard")
     )
     replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
 
-    anneal: str = setting(
-        "stepwise",
-        "schedule of lambda: Eq. (3), or those it is compared with in A.7",
-        choices=tuple(annealing.SCHEDULES),
-    )
-    lambda_0: float = setting(10.0, "first lambda")
+    anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
+    lambda_0: float = setting(10.0, "lambda at the start")
     lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
-    i1: int = setting(100, "iteration at which lambda reaches lambda_c; the paper's is 1000")
-    i2: int = setting(500, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
+    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000")
+    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
     uniform_coef: float = setting(
-        0.1, "hierarchical: weight beside lambda of the pull towards uniform weights over options; ours", least=0
+        0.1, "hierarchical: pull towards uniform weights over options, times lambda; ours", least=0
     )
 
     student: str = setting(
-        "small", "our net of 21,912 weights, or the published one of 843,576", choices=tuple(ppo.STUDENTS)
+        "small", "our net of 23,836 weights, or the published of 843,576", choices=tuple(ppo.STUDENTS)
     )
-    num_trajectories: int = setting(10, "whole episodes per iteration", least=1)
+    num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
-    minibatch_size: int = setting(128, "steps per gradient step, at most", least=1)
-    learning_rate: float = setting(
-        1e-3, "Adam's at the start; it falls linearly to 0 over the run, which the paper does not say", least=0
-    )
+    minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
+    learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0)
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
     discount: float = setting(0.99, "discount factor per step", least=0)
-    gae_lambda: float = setting(
-        0.95, "lambda of the advantage estimate; Table 1 names none, Table 2 names 0.95", least=0
-    )
+    gae_lambda: float = setting(0.95, "lambda of the advantage estimate; Table 1 has none, this is Table 2's", least=0)
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", least=0)
+    max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
 
 
 def fail(message: str) -> NoReturn:
@@ -117,7 +111,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-# ----------------------------------------------------------------------------------------------------------------- playing episodes
+# ---------------------------------------------------------------------------------------------------- playing episodes
 
 
 class Decision(NamedTuple):
@@ -160,7 +154,7 @@ def play(rooms: Sequence[envs.DoorKeyEnv], seeds: Sequence[int], act: Act) -> li
 def student_acts(
     student: ppo.Student, teacher: Callable[[np.ndarray], np.ndarray] | None, device: torch.device, greedy: bool = False
 ) -> Act:
-    """Actions sampled from the student's policy (or its most probable); the teacher, if any, is asked in every state visited."""
+    """Act by the student's policy, sampled or greedy; the teacher, if any, is asked in every state visited."""
 
     @torch.inference_mode()
     def act(observations: Sequence[np.ndarray]) -> list[Decision]:
@@ -173,7 +167,7 @@ def student_acts(
 
 
 def teacher_acts(teacher: Callable[[np.ndarray], np.ndarray], greedy: bool = False) -> Act:
-    """Actions sampled from the teacher's mixture pi_T (or its most probable): the paper's "LLM soly"."""
+    """Act by the teacher's mixture pi_T, sampled or greedy: the paper's "LLM soly"."""
 
     def act(observations: Sequence[np.ndarray]) -> list[Decision]:
         probs = torch.from_numpy(np.concatenate([teacher(observation) for observation in observations]))
@@ -196,7 +190,7 @@ def evaluate(config: Config, act: Act) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------------- training
+# ------------------------------------------------------------------------------------------------------------ training
 
 
 def make_teacher(config: Config, method: str) -> teachers.Teacher | teachers.EveryOption:
@@ -220,12 +214,10 @@ def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
         device = torch.device(config.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        fail(
-            f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}; --device takes cpu, or cuda where there is a GPU"
-        )
-    torch.set_num_threads(
-        1 if config.student == "small" else os.cpu_count() or 1
-    )  # small nets run faster on one thread
+        why = str(error).splitlines()[0]
+        fail(f"device {config.device!r} cannot be used: {why}; --device takes cpu, or cuda where there is a GPU")
+    # A small net runs faster on one thread.
+    torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)
     torch.manual_seed(config.seed)
     num_teachers = len(make_teacher(config, "hierarchical").names) if config.method == "hierarchical" else 1
     return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
@@ -248,43 +240,37 @@ def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Con
         config.discount,
         config.gae_lambda,
     )
+    advice = [d.teachers for d in decisions if d.teachers is not None]
     batch = ppo.Batch(
         torch.from_numpy(np.stack([step.observation for step in steps])),
         torch.tensor([decision.action for decision in decisions]),
         torch.tensor([decision.log_prob for decision in decisions]),
         ppo.normalize(advantages),
         advantages + values,
-        torch.from_numpy(np.stack([d.teachers for d in decisions]))
-        if decisions[0].teachers is not None
-        else torch.empty(len(steps), 0),
+        torch.from_numpy(np.stack(advice)) if advice else torch.empty(len(steps), 0, 0),
     )
     return ppo.Batch(*(column.to(device) for column in batch))
 
 
 def train(config: Config, run_dir: Path) -> bool:
-    """Algorithm 1, from the run folder's checkpoint on; True if it reached the last iteration, False if a signal stopped it."""
+    """Algorithm 1, from the run folder's checkpoint on; False if a signal stopped it before the last iteration."""
     student, device = make_student(config)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     rooms = envs.make_rooms(config.env, config.num_trajectories)
     teacher = None if config.method == "ppo" else make_teacher(config, config.method)
     i2 = config.iterations if config.method == "hierarchical" else config.i2
+    settings = {"lambda_0": config.lambda_0, "lambda_c": config.lambda_c, "i1": config.i1, "i2": i2}
     first, total_steps = load_checkpoint(run_dir, config, student, optimizer)
     log = Log(run_dir, first)
     stop = stop_on_signal()
     started, steps_before = time.perf_counter(), total_steps
-    progress = tqdm(
-        range(first, config.iterations), initial=first, total=config.iterations, unit="it", dynamic_ncols=True
-    )
+    progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True)
     for i in progress:
         # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-        lambda_ = (
-            annealing.SCHEDULES[config.anneal](i, config.lambda_0, config.lambda_c, min(config.i1, i2), i2)
-            if teacher
-            else 0.0
-        )
+        lambda_ = annealing.SCHEDULES[config.anneal](i, **settings) if teacher else 0.0
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
-        # Collect trajectories with the student's policy; in every state it visits the teacher is asked for pi_T, Eq. (1).
+        # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
         seeds = envs.training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)
         trajectories = play(rooms, seeds, student_acts(student, teacher if lambda_ > 0 else None, device))
 
@@ -323,11 +309,11 @@ def train(config: Config, run_dir: Path) -> bool:
     return True
 
 
-# ------------------------------------------------------------------------------------------------------------ what a run leaves behind
+# -------------------------------------------------------------------------------------------- what a run leaves behind
 
 
 class Log:
-    """metrics.csv, one row an iteration, the same to the last digit for the same seed; and TensorBoard events with the speed besides."""
+    """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events add speed."""
 
     def __init__(self, run_dir: Path, first: int) -> None:
         """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
@@ -357,9 +343,10 @@ class Log:
         """What the progress bar says of the last ten iterations."""
         self.events.add_scalar("steps_per_second", speed, self.rows[-1]["steps"])
         mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
-        distance = self.rows[-1]["distance"]
-        said = f"teacher {distance:.3f}" if distance != "" else "teacher gone"
-        return f"lambda {self.rows[-1]['lambda']:.2f}, return {mean['return']:.2f}, success {mean['success']:.0%}, {said}, {speed:.0f} steps/s"
+        now = self.rows[-1]
+        distance = f"KL to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
+        scores = f"return {mean['return']:.2f}, success {mean['success']:.0%}"
+        return f"lambda {now['lambda']:.2f}, {scores}, {distance}, {speed:.0f} steps/s"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -376,7 +363,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """Write to the path given, which takes the place of `path` at the end: a crash leaves the old file or the new one, whole."""
+    """Give a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
     part = path.with_name(path.name + ".part")
     yield part
     os.replace(part, path)
@@ -402,7 +389,7 @@ def save_checkpoint(
 def load_checkpoint(
     run_dir: Path, config: Config, student: ppo.Student, optimizer: torch.optim.Optimizer
 ) -> tuple[int, int]:
-    """Restore the state that `save_checkpoint` wrote; returns (iterations done, environment steps). (0, 0) for a run without one."""
+    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file."""
     path = run_dir / "checkpoint.pt"
     if not path.exists():
         return 0, 0
@@ -423,13 +410,12 @@ def load_weights(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        fail(
-            f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}; restore a copy or train again"
-        )
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        fail(f"{path} cannot be read ({why}); restore a copy or train again")
 
 
 def stop_on_signal() -> threading.Event:
-    """An event that Ctrl-C (or a polite kill) sets, so that a run ends between two iterations; a second Ctrl-C ends it at once."""
+    """Make an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
     stop = threading.Event()
 
     def handler(number: int, _frame: Any) -> None:
@@ -450,11 +436,12 @@ def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
 
     rows = read_metrics(run_dir / "metrics.csv")
     steps = [row["steps"] for row in rows]
-    width = min(20, len(rows))  # iterations in the moving average
+    width = 20  # iterations in the moving average
     figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
     for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
-        smooth = np.convolve([row[name] for row in rows], np.ones(width) / width, "valid")
-        top.plot(steps[width - 1 :], smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
+        values = [row[name] for row in rows]
+        smooth = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
+        top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
     if "teacher" in result:
         top.axhline(result["teacher"]["return"], color="tab:orange", linestyle="--", label="teacher's return")
     top.set(ylim=(0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
@@ -547,7 +534,7 @@ def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
             draw_curve(run_dir, config, result)
 
 
-# --------------------------------------------------------------------------------------------------------------------- command line
+# -------------------------------------------------------------------------------------------------------- command line
 
 
 class Parser(argparse.ArgumentParser):
@@ -611,7 +598,7 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
         return asdict(Config(**settings))
     except FileNotFoundError:
         fail(
-            f"{run_dir} is not a run folder: it has no config.json; --resume and --eval take the folder that a run printed"
+            f"{run_dir} has no config.json, so it is not a run folder; --resume and --eval take one that train.py made"
         )
     except (OSError, ValueError, TypeError) as error:
         fail(f"{run_dir / 'config.json'} cannot be read: {error}; restore a copy or train again")
@@ -631,9 +618,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
-                fail(
-                    f"--{name.replace('_', '-')} is {given[name]} but {run_dir} was trained with {stored[name]}; leave it out or start a new run"
-                )
+                flag = "--" + name.replace("_", "-")
+                fail(f"{flag} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run")
         config = Config(**{**stored, **given, "run_dir": str(run_dir)})
     else:
         config = Config(**given)
@@ -651,9 +637,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             run_dir.mkdir(parents=True)
         except FileExistsError:
-            fail(
-                f"run folder {run_dir} exists and is never overwritten; choose another --run-dir, or go on with it: --resume {run_dir}"
-            )
+            fail(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
     config = replace(config, run_dir=str(run_dir))
