@@ -59,13 +59,13 @@ class DoorKeyEnv(MiniGridEnv):
         self.memory = np.zeros((GRID_SIZE, GRID_SIZE, 4), np.uint8)
         self.doors: list[Door] = []
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draw a new room from `seed` and forget everything seen."""
         self.memory[:] = (0, 0, 0, NO_AGENT)
         self.carrying = None  # MiniGridEnv forgets it only after the grid is drawn
         return super().reset(seed=seed, options=options)
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """MiniGrid's step; an opened door terminates the episode with the reward."""
         x, y = self.agent_pos
         self.memory[x, y] = (*EMPTY, NO_AGENT)  # nothing but the agent can stand where it stood
@@ -84,7 +84,7 @@ class DoorKeyEnv(MiniGridEnv):
         x, y = (int(c) for c in self.agent_pos)
         forward_x, forward_y = VECTORS[self.agent_dir]
         right_x, right_y = -forward_y, forward_x
-        transparent = []
+        transparent: list[bool] = []
         for ahead in (0, 1, 2):
             for side in (-1, 0, 1):
                 if ahead == 2 and not any(transparent[max(side, 0) : side + 3]):
@@ -226,7 +226,7 @@ def main() -> None:
         (room,) = make_rooms(name, 1)
         memory, _ = room.reset(seed=evaluation_seeds(1)[0])
         for _ in range(10):
-            memory, _, terminated, truncated, _ = room.step(int(rng.integers(room.action_space.n)))
+            memory, _, terminated, truncated, _ = room.step(int(rng.integers(NUM_ACTIONS)))
             if terminated or truncated:
                 break
         print(f"{name}: {describe(memory)}\n{room.pprint_grid()}\n")

@@ -20,7 +20,7 @@ import argparse
 import heapq
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 from minigrid.core.actions import Actions
@@ -166,7 +166,7 @@ def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
 
 def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
     """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is none."""
-    frontier = set()
+    frontier: set[tuple[int, int]] = set()
     for i, kind in enumerate(scene.kinds):
         if kind in passable:
             x, y = divmod(i, scene.height)
@@ -299,7 +299,7 @@ def main() -> None:
         option = make_option(arguments.do, arguments.options)
     except ValueError as error:
         parser.error(str(error))
-    room = gym.make(arguments.room, render_mode="rgb_array")
+    room: Any = gym.make(arguments.room, render_mode="rgb_array")
     memory, _ = room.reset(seed=arguments.seed)
     pictures = [room.render()]
     ended = False

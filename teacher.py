@@ -167,10 +167,11 @@ class Teacher:
 
         Uniform where no plan is valid: such a teacher has nothing to say.
         """
-        mixture = [
-            share * option.policy(observation) for option, share in self.option_probabilities(observation).items()
-        ]
-        return np.sum(mixture, axis=0, dtype=np.float32)[None] if mixture else self.knows_nothing[None]
+        shares = self.option_probabilities(observation)
+        if not shares:
+            return self.knows_nothing[None]
+        policies = np.stack([option.policy(observation) for option in shares])  # (options, A)
+        return np.array([list(shares.values())], np.float32) @ policies
 
     def pop_invalid_share(self) -> float:
         """Mean share of the answers that could not be followed, over the calls since this was last asked."""

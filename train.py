@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, NoReturn
+from typing import Any, Callable, NamedTuple, NoReturn, Union
 
 import numpy as np
 import torch
@@ -193,19 +193,26 @@ def evaluate(config: Config, act: Act) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def make_teacher(config: Config, method: str) -> teachers.Teacher | teachers.EveryOption:
-    """The LLM's mixture of options, Eq. (1), or for the hierarchical baseline every option by itself."""
+Teacher = Union[teachers.Teacher, teachers.EveryOption]
+
+
+def make_teacher(config: Config) -> Teacher:
+    """Build the LLM's mixture of options, Eq. (1), or for the hierarchical baseline every option by itself."""
     make_option = partial(options.make_option, option_set=config.options)
-    if method == "hierarchical":
-        verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
-        named = [f"{verb} {thing}" for thing in envs.TASKS[config.env].things for verb in verbs[thing.split()[-1]]]
-        return teachers.EveryOption(["explore", *named], envs.describe, make_option)
+    if config.method == "hierarchical":
+        return teachers.EveryOption(option_names(config.env), envs.describe, make_option)
     path = config.replies or Path(__file__).parent / "replies" / f"{config.env}.jsonl"
     try:
         ask = teachers.RecordedReplies(path)
     except (OSError, ValueError) as error:
         fail(f"the replies file cannot be used: {error}; --replies names a reply book such as those in replies/")
     return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+
+
+def option_names(env: str) -> list[str]:
+    """Every option that makes sense in a task: explore, and what can be done with each thing in the room."""
+    verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
+    return ["explore", *(f"{verb} {thing}" for thing in envs.TASKS[env].things for verb in verbs[thing.split()[-1]])]
 
 
 def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
@@ -219,7 +226,7 @@ def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
     # A small net runs faster on one thread.
     torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)
     torch.manual_seed(config.seed)
-    num_teachers = len(make_teacher(config, "hierarchical").names) if config.method == "hierarchical" else 1
+    num_teachers = len(option_names(config.env)) if config.method == "hierarchical" else 1
     return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
 
 
@@ -257,9 +264,11 @@ def train(config: Config, run_dir: Path) -> bool:
     student, device = make_student(config)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     rooms = envs.make_rooms(config.env, config.num_trajectories)
-    teacher = None if config.method == "ppo" else make_teacher(config, config.method)
+    teacher = None if config.method == "ppo" else make_teacher(config)
     i2 = config.iterations if config.method == "hierarchical" else config.i2
-    settings = {"lambda_0": config.lambda_0, "lambda_c": config.lambda_c, "i1": config.i1, "i2": i2}
+    anneal = partial(
+        annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
+    )
     first, total_steps = load_checkpoint(run_dir, config, student, optimizer)
     log = Log(run_dir, first)
     stop = stop_on_signal()
@@ -267,7 +276,7 @@ def train(config: Config, run_dir: Path) -> bool:
     progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True)
     for i in progress:
         # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-        lambda_ = annealing.SCHEDULES[config.anneal](i, **settings) if teacher else 0.0
+        lambda_ = anneal(i) if teacher else 0.0
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
         # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
@@ -295,7 +304,7 @@ def train(config: Config, run_dir: Path) -> bool:
                 "length": len(batch.actions) / len(returns),
                 "distance": losses.pop("distance", ""),
                 **losses,
-                "invalid_share": teacher.pop_invalid_share() if lambda_ > 0 else "",
+                "invalid_share": teacher.pop_invalid_share() if teacher and lambda_ > 0 else "",
             }
         )
         speed = (total_steps - steps_before) / (time.perf_counter() - started)
@@ -468,7 +477,7 @@ def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: 
             films.append([])
             for step in [*trajectory, None]:
                 seen = observation[:, :, 0] > 0
-                films[-1].append(room.grid.render(24, room.agent_pos, room.agent_dir, highlight_mask=seen))
+                films[-1].append(room.grid.render(24, tuple(room.agent_pos), room.agent_dir, highlight_mask=seen))
                 if step:
                     observation = room.step(step.decision.action)[0]
         for t in range(max(map(len, films)) + 3):
@@ -490,7 +499,7 @@ def table(config: Config, result: dict[str, Any]) -> str:
     lines += [
         f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()
     ]
-    length, reward, success = PAPER[config.env][config.method]
+    length, reward, success = PAPER[config.env][METHODS.index(config.method)]
     lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
     return "\n".join(lines)
 
@@ -517,8 +526,8 @@ def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
         actors["student"] = student_acts(student, None, device, config.deterministic)
         result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
         result |= evaluate(config, actors["student"])
-    if config.method in ("llm4teach", "llm-only"):
-        teacher = make_teacher(config, config.method)
+    teacher = None if config.method == "ppo" else make_teacher(config)
+    if isinstance(teacher, teachers.Teacher):
         actors["teacher"] = teacher_acts(teacher, config.deterministic)
         measured = evaluate(config, actors["teacher"]) | {"invalid_share": teacher.pop_invalid_share()}
         result |= {"teacher": measured} if student_path else measured
@@ -588,7 +597,7 @@ def check(config: Config) -> None:
         fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
     make_student(config)
     if config.method != "ppo":
-        make_teacher(config, config.method)
+        make_teacher(config)
 
 
 def stored_config(run_dir: Path) -> dict[str, Any]:

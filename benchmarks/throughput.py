@@ -1,0 +1,75 @@
+"""How fast training is, as a ratio: environment steps/s of training over those of plain random stepping.
+
+    python benchmarks/throughput.py
+
+Training is the default run of train.py on SimpleDoorKey with the teacher asked in every state: collecting, asking,
+updating, logging and saving included. Random stepping is the stock MiniGrid-DoorKey-8x8-v0. Both take turns in one
+process, so that the ratio holds on a machine whose speed drifts. Prints a row a round, the peak memory, and at last
+`ratio X.XX`, the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import gymnasium as gym
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import train
+
+
+def random_stepping(seconds: float) -> float:
+    """Steps per second of uniformly random actions in the stock environment, resets included."""
+    env = gym.make("MiniGrid-DoorKey-8x8-v0")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        for _ in range(100):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+        steps += 100
+    return steps / (time.perf_counter() - started)
+
+
+def training(config: train.Config) -> float:
+    """Steps per second of a training run from its first iteration to its last."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        train.train(config, Path(folder))
+        seconds = time.perf_counter() - started
+        return train.read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
+
+
+def main() -> None:
+    """Measure both in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=60, help="of training, a round")
+    parser.add_argument("--env", default="SimpleDoorKey")
+    parser.add_argument("--student", default="small")
+    arguments = parser.parse_args()
+    config = train.Config(
+        env=arguments.env, student=arguments.student, iterations=arguments.iterations, i2=arguments.iterations
+    )
+    train.check(config)
+    ratios = []
+    for number in range(arguments.rounds):
+        before = random_stepping(2.0)
+        trained = training(config)
+        plain = (before + random_stepping(2.0)) / 2
+        ratios.append(trained / plain)
+        print(f"round {number}: random stepping {plain:.0f} steps/s, training {trained:.0f} steps/s")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    print(f"ratio {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
