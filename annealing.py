@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-Schedule = Callable[[int, float, float, int, int], float]
+Schedule = Callable[..., float]  # of (i, lambda_0, lambda_c, i1, i2)
 
 
 def stepwise(i: int, lambda_0: float, lambda_c: float, i1: int, i2: int) -> float:

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import argparse
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import numpy as np
 from minigrid.core.actions import Actions
@@ -35,40 +35,35 @@ DIRAC = np.eye(len(Actions), dtype=np.float32)  # row a: the distribution that a
 Pose = tuple  # (x, y, direction)
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True)
+class Scene:
     """A memory observation, decoded once for all options."""
 
     width: int
     height: int
     kinds: bytes  # object index of the cell x, y at x * height + y
-    colors: bytes
     pose: tuple[int, int, int]
-    carrying: str | None
+    carrying: str | None  # "red key"
+    things: dict[str, tuple[int, int]] = field(hash=False)  # where "red key" or "second red door" stands
 
     def kind(self, x: int, y: int) -> int:
         """Object index of the cell; a wall outside of the grid."""
         return self.kinds[x * self.height + y] if 0 <= x < self.width and 0 <= y < self.height else WALL
 
-    def locate(self, name: str) -> tuple[int, int] | None:
-        """Where "red key" or "second red door" stands, counted in reading order; None if it is not in sight."""
-        *ordinal, color, noun = name.split()
-        matches = [
-            (x, y)
-            for y in range(self.height)
-            for x in range(self.width)
-            if self.kinds[x * self.height + y] == OBJECT_TO_IDX.get(noun)
-            and self.colors[x * self.height + y] == COLOR_TO_IDX.get(color)
-            and (x, y) != self.pose[:2]
-        ]
-        return matches[len(ordinal)] if len(matches) > len(ordinal) else None
-
 
 @lru_cache(maxsize=1024)
 def _decode(memory: bytes, width: int, height: int) -> Scene:
     kinds, colors, directions = memory[0::4], memory[1::4], memory[3::4]
-    at = next(i for i, direction in enumerate(directions) if direction != NO_AGENT)
-    held = None if kinds[at] == EMPTY else f"{IDX_TO_COLOR[colors[at]]} {IDX_TO_OBJECT[kinds[at]]}"
-    return Scene(width, height, kinds, colors, (*divmod(at, height), directions[at]), held)
+    agent = next(i for i, direction in enumerate(directions) if direction != NO_AGENT)
+    carrying = None
+    things: dict[str, tuple[int, int]] = {}
+    for i in sorted((i for i, kind in enumerate(kinds) if kind in (KEY, DOOR)), key=lambda i: (i % height, i)):
+        name = f"{IDX_TO_COLOR[colors[i]]} {IDX_TO_OBJECT[kinds[i]]}"
+        if i == agent:
+            carrying = name
+        else:  # counted in reading order, as the state text does
+            things[f"second {name}" if name in things else name] = divmod(i, height)
+    return Scene(width, height, kinds, (*divmod(agent, height), directions[agent]), carrying, things)
 
 
 def read_scene(memory: np.ndarray) -> Scene:
@@ -132,18 +127,14 @@ def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
     known to hold the room: it ends at a wall seen over two cells. With something in the way a straight scan could turn
     in circles; then the nearest view of a new cell is sought, a distance that every step shortens.
     """
-    if any(
-        kind in (KEY, LAVA) and kind not in passable and divmod(i, scene.height) != scene.pose[:2]
-        for i, kind in enumerate(scene.kinds)
-    ):
+    if any(name.endswith("key") for name in scene.things) or (LAVA not in passable and LAVA in scene.kinds):
         return _nearest_view(scene, passable)
     height = scene.height
     walls = scene.kinds.replace(bytes([DOOR]), bytes([WALL]))
     stretch = bytes([WALL, WALL])
-    room_width = next(
-        (x + 1 for x in range(1, scene.width) if stretch in walls[x * height + 1 : (x + 1) * height]), scene.width
-    )
-    room_height = next((y + 1 for y in range(1, height) if stretch in walls[height + y :: height]), height)
+    across = [x + 1 for x in range(1, scene.width) if stretch in walls[x * height + 1 : (x + 1) * height]]
+    down = [y + 1 for y in range(1, height) if stretch in walls[height + y :: height]]
+    room_width, room_height = min(across, default=scene.width), min(down, default=height)
     columns = [x for x in range(room_width) if UNSEEN in scene.kinds[x * height : x * height + room_height]]
     rows = [y for y in range(room_height) if UNSEEN in scene.kinds[y : room_width * height : height]]
     if not rows:
@@ -189,7 +180,7 @@ def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
 
 def _go_to(scene: Scene, name: str, passable: frozenset[int]) -> int:
     """First action of a shortest path to a pose that faces the object; unseen cells count as free until seen."""
-    target = scene.locate(name)
+    target = scene.things.get(name)
     if target is None:
         return Actions.done
 
@@ -258,10 +249,10 @@ def make_option(name: str, option_set: str = "paper") -> Option:
         )
 
     def known(scene: Scene) -> bool:
-        return scene.carrying == thing or scene.locate(thing) is not None
+        return scene.carrying == thing or thing in scene.things
 
     def faces(scene: Scene) -> bool:
-        return _ahead(scene.pose) == scene.locate(thing)
+        return _ahead(scene.pose) == scene.things.get(thing)
 
     def pick_up(scene: Scene) -> int:
         if repaired and scene.carrying is not None:

@@ -1,0 +1,85 @@
+"""Tables of finished runs: Table 3 beside the paper, and environment steps to 90 % success, means over seeds.
+
+    python benchmarks/summary.py runs/*           # folders that train.py made; prints Markdown
+
+A cell is the mean over the seeds, with the lowest and highest in brackets. Steps to 90 %: where the mean success of
+the last 100 training episodes first reaches 0.9; episodes are those of training, with sampled actions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import train
+
+THRESHOLD = 0.9
+EPISODES = 100  # in the moving average
+
+
+def steps_to_threshold(folder: Path) -> int | None:
+    """Environment steps after which the last EPISODES training episodes succeed often enough; None if they never do."""
+    rows = train.read_metrics(folder / "metrics.csv")
+    width = -(-EPISODES // json.loads((folder / "config.json").read_text())["num_trajectories"])
+    for t in range(width, len(rows) + 1):
+        if np.mean([row["success"] for row in rows[t - width : t]]) >= THRESHOLD:
+            return rows[t - 1]["steps"]
+    return None
+
+
+def cell(values: list[float], form: str) -> str:
+    """Mean, and the range where there are several."""
+    mean = format(float(np.mean(values)), form)
+    return mean if len(values) == 1 else f"{mean} ({format(min(values), form)}..{format(max(values), form)})"
+
+
+def main() -> None:
+    """Read the run folders and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders; those without eval.json are left out")
+    runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    for folder in sorted(parser.parse_args().runs):
+        if (folder / "eval.json").exists():
+            result = json.loads((folder / "eval.json").read_text())
+            runs[result["env"], result["method"]].append((folder, result))
+    methods = ("llm-only", "ppo", "hierarchical", "llm4teach")
+    print("| task | method | seeds | length | return | success | paper: length | return | success |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for env in train.PAPER:
+        for method in methods:
+            results = [result for _, result in runs[env, method]]
+            if results:
+                length, reward, success = train.PAPER[env][train.METHODS.index(method)]
+                seeds = ", ".join(str(result["seed"]) for result in results)
+                measured = " | ".join(
+                    cell([result[name] for result in results], form)
+                    for name, form in (("length", ".1f"), ("return", ".3f"), ("success", ".1%"))
+                )
+                print(f"| {env} | {method} | {seeds} | {measured} | {length} | {reward:.2f} | {success:.1%} |")
+    print("\n| task | " + " | ".join(f"{method}: steps to 90 %, of" for method in methods[1:]) + " |")
+    print("| --- | --- | --- | --- |")
+    for env in train.PAPER:
+        row = []
+        for method in methods[1:]:
+            reached = [steps_to_threshold(folder) for folder, _ in runs[env, method]]
+            total = [train.read_metrics(folder / "metrics.csv")[-1]["steps"] for folder, _ in runs[env, method]]
+            times = [steps / 1000 for steps in reached if steps is not None]
+            row.append(
+                (cell(times, ".0f") + "k" if times else "never")
+                + (f" ({len(times)} of {len(reached)} seeds)" if 0 < len(times) < len(reached) else "")
+                + f", {np.mean(total) / 1000:.0f}k"
+                if reached
+                else "not run"
+            )
+        print(f"| {env} | {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
