@@ -65,7 +65,7 @@ class Config:
         "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, or plain PPO", choices=METHODS
     )
     seed: int = setting(0, "of all that is random in a run; evaluation rooms are the same for all seeds", least=0)
-    iterations: int = setting(500, "training iterations; the paper trains past 2000", least=1)
+    iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting(
         "", "new folder for the run; by default one under runs/ named after task, method, seed and time"
     )
