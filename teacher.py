@@ -82,6 +82,10 @@ def read_replies(path: str | Path) -> dict[str, Shares]:
     return book
 
 
+class UnknownStateError(LookupError):
+    """There is no answer for a state text."""
+
+
 class RecordedReplies:
     """Answers from a reply book, looked up by state text.
 
@@ -94,10 +98,10 @@ class RecordedReplies:
         self.book = read_replies(path)
 
     def __call__(self, state: str) -> Shares:
-        """The plans for a state text (colours renamed) with their shares; LookupError if it was never recorded."""
+        """Plans and shares for a state text with its colours renamed; UnknownStateError if it was never recorded."""
         if state not in self.book:
             example = json.dumps({"state": state, "plans": {"explore": 1.0}})
-            raise LookupError(
+            raise UnknownStateError(
                 f"no answer is recorded in {self.path} for {state!r}; ask an LLM and add a line like {example}"
             )
         return self.book[state]

@@ -404,6 +404,11 @@ def load_checkpoint(
         return 0, 0
     state = load_weights(path)
     try:
+        for name in ("env", "method", "student"):
+            if state["config"][name] != getattr(config, name):
+                fail(
+                    f"{path} is of {name} {state['config'][name]}, this run of {getattr(config, name)}; restore its own"
+                )
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
@@ -504,8 +509,8 @@ def table(config: Config, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
-    """Evaluate, print the table and write eval.json; with a student also play.gif."""
+def report(config: Config, run_dir: Path) -> None:
+    """Evaluate, print the table and write eval.json; with a student also play.gif and curve.png."""
     actors: dict[str, Act] = {}
     result: dict[str, Any] = {"env": config.env, "method": config.method, "episodes": config.episodes}
     seeds = envs.evaluation_seeds(config.episodes)
@@ -515,14 +520,15 @@ def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
         "deterministic": config.deterministic,
         "options": config.options,
     }
-    if student_path:
+    if config.method != "llm-only":
+        path = run_dir / "student.pt"
+        if not path.exists():
+            fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
         student, device = make_student(config)
         try:
-            student.load_state_dict(load_weights(student_path))
+            student.load_state_dict(load_weights(path))
         except RuntimeError as error:
-            fail(
-                f"{student_path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}"
-            )
+            fail(f"{path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}")
         actors["student"] = student_acts(student, None, device, config.deterministic)
         result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
         result |= evaluate(config, actors["student"])
@@ -530,17 +536,16 @@ def report(config: Config, run_dir: Path, student_path: Path | None) -> None:
     if isinstance(teacher, teachers.Teacher):
         actors["teacher"] = teacher_acts(teacher, config.deterministic)
         measured = evaluate(config, actors["teacher"]) | {"invalid_share": teacher.pop_invalid_share()}
-        result |= {"teacher": measured} if student_path else measured
+        result |= {"teacher": measured} if config.method == "llm4teach" else measured
         if teacher.invalid_plans:
             plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
             print(f"{measured['invalid_share']:.1%} of the teacher's answers could not be followed; most often {plans}")
     with atomically(run_dir / "eval.json") as part:
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(config, result))
-    if student_path:
+    if config.method != "llm-only":
         draw_play(run_dir, config, actors)
-        if (run_dir / "metrics.csv").exists():
-            draw_curve(run_dir, config, result)
+        draw_curve(run_dir, config, result)
 
 
 # -------------------------------------------------------------------------------------------------------- command line
@@ -585,8 +590,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def check(config: Config) -> None:
     """End with a clear line where a setting is out of range, or names a device or replies that cannot be used."""
+    kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     for f in fields(Config):
         value, least = getattr(config, f.name), f.metadata["least"]
+        if not isinstance(value, kinds[str(f.type)]):
+            fail(f"{f.name} is {value!r}; it must be of type {f.type}")
         if f.metadata["choices"] and value not in f.metadata["choices"]:
             fail(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
         if least is not None and not least <= value < float("inf"):
@@ -622,9 +630,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if resume or measure:
         run_dir = Path(resume or measure)
         stored = stored_config(run_dir)
-        free = (
-            {"iterations", "device", "episodes", "deterministic"} if resume else {"device", "episodes", "deterministic"}
-        )
+        free = {"device", "episodes", "deterministic"} | ({"iterations"} if resume else set())
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
                 flag = "--" + name.replace("_", "-")
@@ -634,37 +640,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = Config(**given)
         name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = Path(config.run_dir or Path("runs") / name)
+        config = replace(config, run_dir=str(run_dir))
     check(config)
-    if measure:
-        if not (run_dir / "student.pt").exists() and config.method != "llm-only":
-            fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
-        report(config, run_dir, None if config.method == "llm-only" else run_dir / "student.pt")
-        return
-    if resume:
-        print(f"resuming {run_dir}")
-    else:
+    if not resume and not measure:
         try:
             run_dir.mkdir(parents=True)
         except FileExistsError:
             fail(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
-    config = replace(config, run_dir=str(run_dir))
-    with atomically(run_dir / "config.json") as part:
-        part.write_text(json.dumps(asdict(config), indent=2) + "\n")
+    resuming = f"python train.py --resume {run_dir}"
     try:
-        if config.method == "llm-only":
-            report(config, run_dir, None)
-            return
-        if not train(config, run_dir):
-            print(f"stopped and saved; go on with: python train.py --resume {run_dir}", file=sys.stderr)
-            raise SystemExit(130)
-        report(config, run_dir, run_dir / "student.pt")
+        if not measure:
+            with atomically(run_dir / "config.json") as part:
+                part.write_text(json.dumps(asdict(config), indent=2) + "\n")
+            if config.method != "llm-only" and not train(config, run_dir):
+                print(f"stopped and saved; go on with: {resuming}", file=sys.stderr)
+                raise SystemExit(130)
+        report(config, run_dir)
         print(f"everything is in {run_dir}")
     except OSError as error:
-        fail(f"{run_dir} cannot be written: {error}; free it, then go on with: python train.py --resume {run_dir}")
-    except LookupError as error:
-        fail(f"{error.args[0]}; what was trained is kept, go on with: python train.py --resume {run_dir}")
+        fail(f"{error}; what was trained is kept: make room or give access, then {resuming}")
+    except teachers.UnknownStateError as error:
+        fail(f"{error}; what was trained is kept, go on with: {resuming}")
 
 
 if __name__ == "__main__":

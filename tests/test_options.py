@@ -418,8 +418,7 @@ def test_open_ends_the_episode_at_its_own_door_only(option_set):
 def test_second_counts_in_reading_order():
     env = draw("#####R# #A....# R.....# #######", EAST, see_all=True)
     scene = read_scene(env.gen_obs())
-    assert scene.locate("red door") == (5, 0)
-    assert scene.locate("second red door") == (0, 2)
+    assert scene.things == {"red door": (5, 0), "second red door": (0, 2)}
     assert not make_option("go to second red key").can_start(env.gen_obs())
     follow(env, make_option("go to second red door"))
     assert tuple(env.front_pos) == (0, 2)

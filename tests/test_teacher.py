@@ -1,0 +1,367 @@
+"""Eq. (1) against numbers worked by hand; the reply books against the paper's table and every reachable state."""
+
+import json
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs import NUM_ACTIONS, TASKS, describe, evaluation_seeds, make_rooms
+from options import OPTION_SETS, make_option
+from teacher import COLORS, EveryOption, RecordedReplies, Teacher, read_replies, rename_colors
+
+REPLIES = Path(__file__).parents[1] / "replies"
+NO_PLAN = "(not a plan)"
+
+
+class Toy:
+    """An option that follows fixed probabilities whatever is observed."""
+
+    def __init__(self, probabilities, can_start=True, is_done=False):
+        self.probabilities, self.starts, self.ends = np.array(probabilities, np.float32), can_start, is_done
+
+    def can_start(self, _):
+        return self.starts
+
+    def policy(self, _):
+        return self.probabilities
+
+    def is_done(self, _):
+        return self.ends
+
+
+TOYS = {
+    "east": Toy([1, 0, 0, 0]),
+    "north": Toy([0, 1, 0, 0]),
+    "either": Toy([0, 0, 0.5, 0.5]),
+    "finished": Toy([0, 0, 0, 1], is_done=True),
+    "absent": Toy([0, 0, 0, 1], can_start=False),
+}
+
+
+def toy_option(name):
+    if name not in TOYS:
+        raise ValueError(name)
+    return TOYS[name]
+
+
+def toy_teacher(shares, mode="soft"):
+    return Teacher(lambda _: shares, lambda _: "the state", toy_option, 4, mode)
+
+
+def test_eq1_mixture_hand_worked():
+    teacher = toy_teacher({"east": 0.2, "north": 0.3, "either": 0.5})
+    # 0.2 * (1, 0, 0, 0) + 0.3 * (0, 1, 0, 0) + 0.5 * (0, 0, 1/2, 1/2)
+    mixture = teacher(None)
+    np.testing.assert_allclose(mixture, [[0.2, 0.3, 0.25, 0.25]], atol=1e-7)
+    assert (mixture.shape, mixture.dtype) == ((1, 4), np.float32)
+
+
+def test_eq1_the_first_option_that_is_not_finished_acts():
+    teacher = toy_teacher({"east, north": 0.1, "finished, north, east": 0.3, " finished ,finished,  either": 0.4,
+                           "north": 0.2})  # fmt: skip
+    # east 0.1; north 0.3 + 0.2, in two wordings; either 0.4, with half of it for each of its actions
+    np.testing.assert_allclose(teacher(None), [[0.1, 0.5, 0.2, 0.2]], atol=1e-7)
+    assert teacher.option_probabilities(None) == {
+        TOYS["east"]: pytest.approx(0.1), TOYS["north"]: pytest.approx(0.5), TOYS["either"]: pytest.approx(0.4),
+    }  # fmt: skip
+    assert not teacher.invalid_plans
+
+
+def test_eq1_invalid_plans_are_counted_and_their_share_spread():
+    teacher = toy_teacher({"sing, east": 0.1, "absent, east": 0.2, "finished, finished": 0.1, "north": 0.45,
+                           "finished, either": 0.15})  # fmt: skip
+    # 0.1 + 0.2 + 0.1 cannot be followed, 0.6 is left: north 0.45 / 0.6 = 3/4, either 0.15 / 0.6 = 1/4
+    np.testing.assert_allclose(teacher(None), [[0, 0.75, 0.125, 0.125]], atol=1e-7)
+    teacher(None)
+    assert teacher.invalid_plans == {"sing, east": 2, "absent, east": 2, "finished, finished": 2}
+    assert teacher.pop_invalid_share() == pytest.approx(0.4)
+
+
+def test_eq1_uniform_when_nothing_is_valid():
+    teacher = toy_teacher({"sing": 0.3, "absent": 0.7})
+    np.testing.assert_array_equal(teacher(None), [[0.25] * 4])
+    assert teacher.option_probabilities(None) == {}
+    assert teacher.pop_invalid_share() == pytest.approx(1)
+
+
+def test_eq1_follows_the_observation():
+    # Done from 3 on, can start from 1 on: the same plans give another mixture in another state with the same text.
+    class Counting(Toy):
+        def can_start(self, observation):
+            return observation >= 1
+
+        def is_done(self, observation):
+            return observation >= 3
+
+    options = {"count": Counting([1, 0]), "wait": Toy([0, 1])}
+    teacher = Teacher(lambda _: {"count, wait": 0.75, "wait": 0.25}, lambda _: "the state", options.__getitem__, 2)
+    np.testing.assert_allclose(teacher(0), [[0, 1]])  # count cannot start: its share falls to wait
+    np.testing.assert_allclose(teacher(1), [[0.75, 0.25]])
+    np.testing.assert_allclose(teacher(3), [[0, 1]])  # count is finished: wait acts in both plans
+    assert teacher.invalid_plans == {"count, wait": 1}
+
+
+def test_pop_invalid_share_is_the_mean_since_it_was_last_asked():
+    teacher = Teacher(lambda state: {"sing": 0.5, "east": 0.5} if state == "odd" else {"east": 1.0},
+                      lambda number: "odd" if number % 2 else "even", toy_option, 4)  # fmt: skip
+    for number in (1, 2, 4, 6):
+        teacher(number)
+    assert teacher.pop_invalid_share() == pytest.approx(0.125)  # (0.5 + 0 + 0 + 0) / 4
+    assert teacher.pop_invalid_share() == 0  # nothing asked since
+    teacher(1)
+    assert teacher.pop_invalid_share() == pytest.approx(0.5)
+
+
+def test_hard_mode_follows_the_most_frequent_plan_only():
+    shares = {"east": 0.2, "either": 0.5, "north": 0.3}
+    np.testing.assert_allclose(toy_teacher(shares, "hard")(None), [[0, 0, 0.5, 0.5]])
+    # The plan is chosen, not the option: north acts in 0.3 + 0.3 of the answers, but either's plan is the commonest.
+    shares = {"finished, north": 0.3, "either": 0.4, "north": 0.3}
+    np.testing.assert_allclose(toy_teacher(shares, "hard")(None), [[0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(toy_teacher(shares, "soft")(None), [[0, 0.6, 0.2, 0.2]], atol=1e-7)
+
+
+def test_rename_colors_in_order_of_appearance():
+    text = "The agent observes a grey key, a red key, a grey door, and holds a green key."
+    renamed, originals = rename_colors(text)
+    assert renamed == "The agent observes a red key, a blue key, a red door, and holds a green key."
+    assert [originals[color] for color in ("red", "blue", "green")] == ["grey", "red", "green"]  # the way back
+    unchanged = "The bored agent observes nothing reddish, and holds a greyhound."  # whole words only
+    assert rename_colors(unchanged)[0] == unchanged
+
+
+def test_rename_colors_makes_permutations_equal():
+    template = "The agent observes a {0} key, a {1} key, a {0} door, and holds a {2} key."
+    renamed = {rename_colors(template.format(*colors))[0] for colors in permutations(COLORS, 3)}
+    assert renamed == {template.format("red", "blue", "green")}
+    assert rename_colors(template.format("red", "red", "blue"))[0] not in renamed  # equal colours stay equal
+
+
+def test_the_llm_is_asked_with_renamed_colors_and_its_plan_named_back():
+    asked, made = [], []
+
+    def ask(state):
+        asked.append(state)
+        return {"drop blue key, go to red key": 0.5, "explore": 0.5}
+
+    def make(name):
+        made.append(name)
+        return Toy([1, 0])
+
+    teacher = Teacher(ask, lambda text: text, make, 2)
+    teacher("The agent observes a blue key, and holds a red key.")
+    teacher("The agent observes a blue key, and holds a red key.")
+    assert asked == ["The agent observes a red key, and holds a blue key."]  # the same state is asked once
+    assert made == ["drop red key", "go to blue key", "explore"]
+
+
+def test_a_color_that_the_state_does_not_name_is_not_taken_for_one_that_it_does():
+    # The LLM reads "a red key" and answers about a blue one that is not there; the key in the room is in fact blue.
+    present, absent = Toy([1, 0]), Toy([0, 1], can_start=False)
+    teacher = Teacher(lambda _: {"go to blue key": 0.5, "go to red key": 0.5}, lambda _: "a blue key",
+                      lambda name: present if name == "go to blue key" else absent, 2)  # fmt: skip
+    np.testing.assert_allclose(teacher(None), [[1, 0]])
+    assert sum(teacher.invalid_plans.values()) == 1
+
+
+def write(tmp_path, *lines):
+    path = tmp_path / "book.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+GOOD = '{"state": "s", "plans": {"explore": 1.0}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"state": "t", "plans"', "JSONDecodeError"),
+        ("not JSON", "JSONDecodeError"),
+        ('{"plans": {"explore": 1.0}}', "KeyError('state')"),
+        ('{"state": "t"}', "KeyError('plans')"),
+        ('{"state": "t", "plans": ["explore"]}', "AttributeError"),
+        ('{"state": "t", "plans": {"explore": "often"}}', "often"),
+        ('{"state": "t", "plans": {"explore": null}}', "TypeError"),
+        ('["t", {"explore": 1.0}]', "TypeError"),
+        ('{"state": 3, "plans": {"explore": 1.0}}', "state 3 is not a text"),
+        ('{"state": "s", "plans": {"explore": 1.0}}', "'s' is not a text or stands there twice"),
+        ('{"state": "t", "plans": {}}', "must be positive and add up to 1"),
+        ('{"state": "t", "plans": {"explore": 0.6, "open red door": 0.3}}', "add up to 1"),
+        ('{"state": "t", "plans": {"explore": 0.6, "open red door": 0.41}}', "add up to 1"),
+        ('{"state": "t", "plans": {"explore": 1.5, "open red door": -0.5}}', "must be positive"),
+        ('{"state": "t", "plans": {"explore": 1.0, "open red door": 0}}', "must be positive"),
+        ('{"state": "t", "plans": {"explore": NaN}}', "add up to 1"),
+    ],
+)
+def test_read_replies_names_file_and_line(tmp_path, line, says):
+    path = write(tmp_path, GOOD, "", line)
+    with pytest.raises(ValueError, match="line 3: ") as error:
+        read_replies(path)
+    assert str(error.value).startswith(str(path))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("lines", [(), ("", "  ")])
+def test_read_replies_of_nothing_names_the_file(tmp_path, lines):
+    path = write(tmp_path, *lines)
+    with pytest.raises(ValueError, match="holds no answers") as error:
+        read_replies(path)
+    assert str(path) in str(error.value)
+
+
+def test_read_replies_of_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
+        read_replies(tmp_path / "none.jsonl")
+
+
+def test_read_replies_allows_rounding_and_blank_lines(tmp_path):
+    thirds = json.dumps({"state": "t", "plans": {"a": 0.3333333, "b": 0.3333333, "c": 0.3333333}, "model": "m"})
+    assert read_replies(write(tmp_path, "", GOOD, "", thirds, "")) == {
+        "s": {"explore": 1.0},
+        "t": {"a": 0.3333333, "b": 0.3333333, "c": 0.3333333},
+    }
+
+
+def test_an_unrecorded_state_is_an_error_that_names_it_and_the_file(tmp_path):
+    path = write(tmp_path, GOOD)
+    assert RecordedReplies(path)("s") == {"explore": 1.0}
+    teacher = Teacher(RecordedReplies(path), lambda _: "a grey key", make_option, NUM_ACTIONS)
+    with pytest.raises(LookupError) as error:
+        teacher(None)
+    assert str(path) in str(error.value)
+    assert "'a red key'" in str(error.value)  # as it is looked up
+    example = str(error.value)[str(error.value).index("{") :]
+    path.write_text(example)  # the line it proposes is one that can be read
+    assert RecordedReplies(path)("a red key")
+
+
+def test_every_option_advises_for_itself():
+    toys = {"go red": Toy([1, 0, 0, 0]), "explore": Toy([0, 0, 0.5, 0.5]), "drop red": TOYS["finished"],
+            "open red": TOYS["absent"]}  # fmt: skip
+    every = EveryOption(["explore", "go {}", "drop {}", "open {}"], lambda _: "a red key", toys.__getitem__)
+    # a row each; zeros for the one that has ended and the one that cannot start
+    np.testing.assert_array_equal(every(None), [[0, 0, 0.5, 0.5], [1, 0, 0, 0], [0] * 4, [0] * 4])
+    assert every.pop_invalid_share() == 0
+
+
+def test_every_option_in_a_room():
+    names = ["explore", "go to {} key", "pick up {} key", "drop {} key", "go to {} door", "open {} door"]
+    every = EveryOption(names, describe, make_option)
+    (env,) = make_rooms("SimpleDoorKey", 1)
+    memory, _ = env.reset(seed=0)
+    memory[:, :, :3] = env.grid.encode()
+    memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
+    advice = every(memory)
+    assert (advice.shape, advice.dtype) == ((6, NUM_ACTIONS), np.float32)
+    # Everything is seen and nothing held: explore and drop have nothing to do, the other four have.
+    assert advice.sum(axis=1).tolist() == [0, 1, 1, 0, 1, 1]
+    memory[:, :, :3] = 0
+    memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
+    assert every(memory).sum(axis=1).tolist() == [1, 0, 0, 0, 0, 0]  # nothing is seen: only explore can start
+
+
+def book(task):
+    return read_replies(REPLIES / f"{task}.jsonl")
+
+
+def reached(task, option_set):
+    """Canonical texts of the states on walks that follow the teacher, random options, and random actions."""
+    rng, texts = np.random.default_rng(0), set()
+    option = partial(make_option, option_set=option_set)
+    nouns = (
+        ("{} key", "{} door", "second {} door") if task != "ColoredDoorKey" else ("red key", "blue key", "blue door")
+    )
+    teacher = Teacher(RecordedReplies(REPLIES / f"{task}.jsonl"), describe, option, NUM_ACTIONS)
+    env = TASKS[task](max_steps=150)
+    for seed in range(90):
+        memory, _ = env.reset(seed=seed)
+        color = env.doors[0].color
+        options = [option("explore")]
+        options += [option(f"{verb} {noun.format(color)}") for verb in ("go to", "pick up", "drop") for noun in nouns]
+        ended, chosen, until = False, options[0], 0
+        while not ended:
+            text = rename_colors(describe(memory))[0]
+            texts.add(text)
+            if seed % 3 == 0:  # the teacher
+                action = rng.choice(NUM_ACTIONS, p=teacher(memory)[0])
+            elif seed % 3 == 1 and rng.random() < 0.9:  # options at random, a few steps each
+                if env.step_count >= until or chosen.is_done(memory) or not chosen.can_start(memory):
+                    chosen, until = options[rng.integers(len(options))], env.step_count + rng.integers(1, 20)
+                action = chosen.policy(memory).argmax()
+            else:
+                action = rng.choice(NUM_ACTIONS, p=[0.15, 0.15, 0.4, 0.2, 0.05, 0.025, 0.025])
+            memory, _, terminated, truncated, _ = env.step(action)
+            ended = terminated or truncated
+    return texts
+
+
+@pytest.mark.parametrize("option_set", OPTION_SETS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_book_holds_every_reachable_state_and_no_other(task, option_set):
+    assert reached(task, option_set) == set(book(task))
+
+
+# Rows of the paper's own answers, copied by hand. k, d: the key and the door; 1, 2: the colour named first, second.
+ROWS = [
+    ("SimpleDoorKey", "observes nothing, and holds nothing", {"explore": 1.0}),
+    ("SimpleDoorKey", "observes a red key, and holds nothing",
+     {"go to red key, pick up red key": 0.98, "pick up red key": 0.02}),
+    ("SimpleDoorKey", "observes nothing, and holds a red key",
+     {"explore": 0.68, "go to red door, open red door": 0.22, "explore, go to red door, open red door": 0.04,
+      "explore, go to red door": 0.02, "explore, open red door": 0.02, NO_PLAN: 0.02}),
+    ("SimpleDoorKey", "observes a red door, and holds a red key",
+     {"go to red door, open red door": 0.92, "go to red key, pick up red key, go to red door, open red door": 0.06,
+      "explore, go to red door": 0.02}),
+    ("ColoredDoorKey", "observes nothing, and holds a red key", {"explore": 0.94, NO_PLAN: 0.06}),
+    ("ColoredDoorKey", "observes a red door, and holds a blue key", {"explore": 0.98, "go to blue key": 0.02}),
+    ("ColoredDoorKey", "observes a red door, and holds a red key",
+     {"go to red door, open red door": 0.72, "open red door": 0.28}),
+    ("ColoredDoorKey", "observes a red key, a blue door, and holds a blue key",
+     {"drop blue key, go to red key, pick up red key": 0.71, "go to blue door, open blue door": 0.29}),
+    ("ColoredDoorKey", "observes a red key, a blue key, a blue door, and holds nothing",
+     {"go to blue key, pick up blue key": 0.72, "pick up blue key": 0.24, "go to red key, pick up red key": 0.04}),
+    ("DivergedDoorKey", "observes a red door, a second red door, and holds nothing", {"explore": 1.0}),
+    ("DivergedDoorKey", "observes a red door, a second red door, and holds a red key",
+     {"go to red door, open red door": 0.5, "go to second red door, open second red door": 0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "state", "plans"), ROWS)
+def test_recorded_shares_are_those_of_the_papers_teacher(task, state, plans):
+    assert book(task)[f"The agent {state}."] == plans
+
+
+def test_lava_has_the_answers_of_simple():
+    assert book("LavaDoorKey") == book("SimpleDoorKey")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_recorded_plans_are_plans_and_say_where_they_came_from(task):
+    for line in (REPLIES / f"{task}.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        assert record["model"] == "ChatGLM-turbo"
+        assert "LLM4Teach" in record["source"]
+        assert record["prompt"]
+        assert rename_colors(record["state"])[0] == record["state"]
+        for plan in record["plans"]:
+            for step in plan.split(", "):
+                assert step == NO_PLAN or make_option(step).name == step
+
+
+def test_the_llm_alone_opens_the_door_of_simple():
+    teacher = Teacher(RecordedReplies(REPLIES / "SimpleDoorKey.jsonl"), describe, make_option, NUM_ACTIONS)
+    rng, (env,) = np.random.default_rng(0), make_rooms("SimpleDoorKey", 1)
+    returns = []
+    for seed in evaluation_seeds(100):
+        memory, _ = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            memory, reward, terminated, truncated, _ = env.step(rng.choice(NUM_ACTIONS, p=teacher(memory)[0]))
+            ended = terminated or truncated
+        returns.append(reward)
+    assert np.mean(np.array(returns) > 0) >= 0.99
+    assert 0.83 < np.mean(returns) < 0.91  # the paper: 0.87
