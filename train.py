@@ -7,9 +7,9 @@
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
 A run folder holds config.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end student.pt,
-eval.json, curve.png and play.gif. The data flows one way:
-observation -> text -> the options' mixture -> buffer -> loss, from envs.py through teacher.py and options.py to
-ppo.py.
+eval.json, curve.png and play.gif. The data flows one way, from envs.py through teacher.py and options.py to ppo.py:
+
+    observation -> text -> the options' mixture -> buffer -> loss
 """
 
 from __future__ import annotations
@@ -559,32 +559,36 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message}; see python train.py --help")
 
 
+GROUPS = {  # the first setting under each heading of --help
+    "env": "the run",
+    "options": "the teacher, Eq. (1)",
+    "anneal": "its influence, Eq. (3)",
+    "student": "the student and PPO, Eq. (2) and Table 1",
+}
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; holds only what was given."""
+    """Read the command line; the result holds only what was given."""
     parser = Parser(
+        usage="python train.py [--resume RUN_DIR | --eval RUN_DIR] [SETTING ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--resume",
-        metavar="RUN_DIR",
-        help="go on with a run that was cut off; --iterations and --device may be changed",
-    )
-    parser.add_argument(
-        "--eval", metavar="RUN_DIR", help="measure the student of a finished run, and write its eval.json anew"
-    )
+    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with a run; --iterations and --device may change")
+    parser.add_argument("--eval", metavar="RUN_DIR", help="measure a finished run's student, write its eval.json anew")
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+    group = parser.add_argument_group()
     for f in fields(Config):
+        if f.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[f.name])
         name, choices = "--" + f.name.replace("_", "-"), f.metadata["choices"]
-        text = f.metadata["help"] + (f" (default: {f.default})" if f.default not in ("", False) else "")
         if f.type == "bool":
-            parser.add_argument(name, action="store_true", help=text)
+            group.add_argument(name, action="store_true", help=f.metadata["help"])
         else:
-            parser.add_argument(
-                name, type=kinds[str(f.type)], choices=choices, metavar=None if choices else f.name.upper(), help=text
-            )
+            text = f.metadata["help"] + (f" (default: {f.default})" if f.default != "" else "")
+            group.add_argument(name, type=kinds[str(f.type)], choices=choices, help=text)
     return parser.parse_args(arguments)
 
 

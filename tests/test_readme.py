@@ -1,4 +1,4 @@
-"""The README's claims that a machine can check: every row of the equation map resolves, so that the map cannot drift."""
+"""What a machine can check of the README: every row of the equation map resolves, so that the map cannot drift."""
 
 import importlib
 import re
