@@ -35,6 +35,13 @@ EMPTY = (OBJECT_TO_IDX["empty"], 0, 0)
 NUM_ACTIONS = len(Actions)
 NO_AGENT = 4  # last plane, where the agent is not; directions are 0 east, 1 south, 2 west, 3 north
 KEY, DOOR = OBJECT_TO_IDX["key"], OBJECT_TO_IDX["door"]
+# The cells (ahead, aside) of the 3 x 3 view; those two ahead with the cells of which one must let the look through.
+VIEW: dict[tuple[int, int], list[tuple[int, int]]] = {
+    **{(ahead, aside): [] for ahead in (0, 1) for aside in (-1, 0, 1)},
+    (2, 0): [(1, -1), (1, 0), (1, 1)],
+    (2, -1): [(1, -1), (1, 0), (2, 0)],
+    (2, 1): [(1, 0), (1, 1), (2, 0)],
+}
 VECTORS = [(int(x), int(y)) for x, y in DIR_TO_VEC]
 
 
@@ -62,7 +69,6 @@ class DoorKeyEnv(MiniGridEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draw a new room from `seed` and forget everything seen."""
         self.memory[:] = (0, 0, 0, NO_AGENT)
-        self.carrying = None  # MiniGridEnv forgets it only after the grid is drawn
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -77,25 +83,23 @@ class DoorKeyEnv(MiniGridEnv):
     def gen_obs(self) -> np.ndarray:
         """Write the 3 x 3 view into the memory and return a copy of it.
 
-        For a view this small MiniGrid's visibility has a closed form: the agent's row and the next are always seen,
-        and a cell two ahead is seen if a cell one ahead, at most one column aside, can be seen through. (Tested
-        against `process_vis`.)
+        For a view this small MiniGrid's visibility (`Grid.process_vis`) has a closed form: the agent's row and the
+        next are seen, and a cell two ahead is seen if one of the cells that VIEW names for it is seen and lets the
+        look through.
         """
         x, y = (int(c) for c in self.agent_pos)
         forward_x, forward_y = VECTORS[self.agent_dir]
         right_x, right_y = -forward_y, forward_x
-        transparent: list[bool] = []
-        for ahead in (0, 1, 2):
-            for side in (-1, 0, 1):
-                if ahead == 2 and not any(transparent[max(side, 0) : side + 3]):
-                    continue
-                i, j = x + ahead * forward_x + side * right_x, y + ahead * forward_y + side * right_y
-                inside = 0 <= i < GRID_SIZE and 0 <= j < GRID_SIZE
-                cell = self.grid.get(i, j) if inside else None
-                if ahead == 1:
-                    transparent.append(inside and (cell is None or cell.see_behind()))
-                if inside:
-                    self.memory[i, j, :3] = cell.encode() if cell else EMPTY
+        transparent = set()
+        for (ahead, aside), between in VIEW.items():
+            if between and transparent.isdisjoint(between):
+                continue
+            i, j = x + ahead * forward_x + aside * right_x, y + ahead * forward_y + aside * right_y
+            if 0 <= i < GRID_SIZE and 0 <= j < GRID_SIZE:
+                thing = self.grid.get(i, j)
+                if thing is None or thing.see_behind():
+                    transparent.add((ahead, aside))
+                self.memory[i, j, :3] = thing.encode() if thing else EMPTY
         self.memory[x, y] = (*(self.carrying.encode() if self.carrying else EMPTY), self.agent_dir)
         return self.memory.copy()
 

@@ -9,9 +9,9 @@ memory observation alone: an array (W, H, 4) that holds object, colour, state an
 so far. Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
 
 Two sets:
-    paper     compiled for SimpleDoorKey, as in the paper: lava counts as free floor, "drop" and "pick up" are one
-    action each repaired  lava is avoided; "drop" seeks the nearest free cell; "pick up" with full hands drops there
-    first (A.4.1's words)
+
+    paper     compiled for SimpleDoorKey, as in the paper: lava counts as free floor, drop and pick up are one action
+    repaired  lava is avoided; drop seeks the nearest free cell; pick up with full hands drops there first (A.4.1)
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
     """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is none."""
     frontier: set[tuple[int, int]] = set()
     for i, kind in enumerate(scene.kinds):
-        if kind in passable:
+        if kind in passable or divmod(i, scene.height) == scene.pose[:2]:
             x, y = divmod(i, scene.height)
             frontier.update((x + dx, y + dy) for dx, dy in VECTORS if scene.kind(x + dx, y + dy) == UNSEEN)
 

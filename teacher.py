@@ -45,12 +45,13 @@ class Option(Protocol):
 def rename_colors(text: str) -> tuple[str, dict[str, str]]:
     """Rename colours in order of appearance to red, blue, ..., so that one recorded answer serves all colours.
 
-    Returns the renamed text and the map that leads back. Two texts that differ in a permutation of colours become
-    equal.
+    Returns the renamed text and the map that leads back, a permutation of all colours. Two texts that differ in a
+    permutation of colours become equal.
     """
     found = list(dict.fromkeys(COLOR_WORD.findall(text)))
-    forth = dict(zip(found, COLORS))
-    return COLOR_WORD.sub(lambda match: forth[match[0]], text), {new: old for old, new in forth.items()}
+    back = dict(zip(COLORS, found + [color for color in COLORS if color not in found]))
+    forth = {old: new for new, old in back.items()}
+    return COLOR_WORD.sub(lambda match: forth[match[0]], text), back
 
 
 def read_replies(path: str | Path) -> dict[str, Shares]:
@@ -60,7 +61,7 @@ def read_replies(path: str | Path) -> dict[str, Shares]:
     line if a line is not of this form, if a share is not a positive number, or if a state stands there twice.
     """
     book: dict[str, Shares] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -139,7 +140,7 @@ class Teacher:
                 shares = {max(shares, key=lambda plan: shares[plan]): 1.0}
             self._plans[state] = []
             for plan, share in shares.items():
-                wording = COLOR_WORD.sub(lambda match: originals.get(match[0], match[0]), plan)
+                wording = COLOR_WORD.sub(lambda match: originals[match[0]], plan)
                 try:
                     steps = [self.make_option(step.strip()) for step in wording.split(",")]
                 except ValueError:

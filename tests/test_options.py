@@ -215,6 +215,47 @@ def test_explore_goes_on_with_a_key_in_the_hand(task, option_set):
         assert not ended or (task, option_set) == ("LavaDoorKey", "paper")
 
 
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [(EAST, Actions.forward), (SOUTH, Actions.forward), (WEST, Actions.left), (NORTH, Actions.right)],
+)
+@pytest.mark.parametrize("option_set", OPTION_SETS)
+def test_explore_turns_to_where_the_unseen_lies(option_set, direction, expected):
+    # In the north-west corner of an empty room the unseen lies to the east and to the south.
+    env = draw("####### #A....# #.....# #.....# #######", direction)
+    assert make_option("explore", option_set).policy(env.gen_obs()).argmax() == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "option_set"),
+    [("SimpleDoorKey", "paper"), ("ColoredDoorKey", "paper"), ("ColoredDoorKey", "repaired"),
+     ("LavaDoorKey", "repaired")],
+)  # fmt: skip
+def test_explore_goes_to_the_nearest_view_of_an_unseen_cell(task, option_set):
+    env, rng, sought = TASKS[task](max_steps=10_000), np.random.default_rng(3), 0
+    for seed in range(80):
+        env.reset(seed=seed)
+        reveal(env)
+        cells = [(x, y) for x in range(10) for y in range(10)]
+        free = {(x, y) for x, y in cells if env.grid.get(x, y) is None and x < env.room[0] and y < env.room[1]}
+        walked = {(x, y) for x, y in free & reachable(env, set()) if (x, y) != tuple(env.agent_pos)}
+        hidden = sorted(walked)[rng.integers(len(walked))]
+        env.memory[hidden] = (UNSEEN, 0, 0, 4)
+        pose = (*(int(c) for c in env.agent_pos), env.agent_dir)
+
+        def shows_it(x, y, direction, hidden=hidden):  # by MiniGrid's own visibility
+            env.agent_pos, env.agent_dir = (x, y), direction
+            at = env.relative_coords(*hidden)
+            return at is not None and env.gen_obs_grid()[1][at]
+
+        expected = brute_force(free, pose, shows_it)
+        env.agent_pos, env.agent_dir = pose[:2], pose[2]
+        actions, _ = follow(env, make_option("explore", option_set))
+        assert len(actions) == expected, f"room {seed}"
+        sought += expected > 0
+    assert sought > 40
+
+
 def test_explore_is_done_at_once_when_nothing_is_unseen():
     env = draw("##### #A..# #...# #...# #####", EAST, see_all=True)
     for option_set in OPTION_SETS:
@@ -256,6 +297,23 @@ def test_go_to_faces_its_object_by_a_shortest_path(task, option_set):
             gone += 1
     assert gone > 60
     assert (blocked > 0) == (task in ("SimpleDoorKey", "LavaDoorKey"))
+
+
+@pytest.mark.parametrize("option_set", OPTION_SETS)
+def test_go_to_counts_the_unseen_as_free_until_it_is_seen(option_set):
+    env = draw("####### #A....# #.....# #.....# #....r# #######", EAST)
+    env.memory[5, 4, :3] = env.grid.get(5, 4).encode()
+    actions, _ = follow(env, make_option("go to red key", option_set))
+    assert (len(actions), actions.count(Actions.forward)) == (7, 6)  # 3 + 3 cells, one turn
+    assert tuple(env.front_pos) == (5, 4)
+
+
+def test_repaired_go_to_walks_around_lava_met_on_the_way():
+    env = draw("######### #A..~..r# #.......# #########", EAST)
+    env.memory[7, 1, :3] = env.grid.get(7, 1).encode()
+    _, ended = follow(env, make_option("go to red key", "repaired"))
+    assert not ended
+    assert tuple(env.front_pos) == (7, 1)
 
 
 def test_go_to_what_cannot_be_reached_waits():
@@ -429,6 +487,8 @@ def test_an_option_starts_only_where_its_object_is_known(verb):
     option = make_option(f"{verb} red {'door' if verb == 'open' else 'key'}")
     assert not option.can_start(draw("##### #A.b# #..B# #####", EAST, see_all=True).gen_obs())
     assert option.can_start(draw("##### #A.r# #..R# #####", EAST, see_all=True).gen_obs())
+    if verb != "open":  # the object in the hand is known, too
+        assert option.can_start(draw("##### #A.b# #..B# #####", EAST, carrying=Key("red")).gen_obs())
     assert make_option("explore").can_start(draw("##### #A..# #####", EAST).gen_obs())
 
 
