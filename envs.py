@@ -90,7 +90,7 @@ class DoorKeyEnv(MiniGridEnv):
         x, y = (int(c) for c in self.agent_pos)
         forward_x, forward_y = VECTORS[self.agent_dir]
         right_x, right_y = -forward_y, forward_x
-        transparent = set()
+        transparent: set[tuple[int, int]] = set()
         for (ahead, aside), between in VIEW.items():
             if between and transparent.isdisjoint(between):
                 continue
