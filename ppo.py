@@ -124,12 +124,12 @@ class EgocentricGrid(nn.Module):
     Every cell that is not empty has a symbol c, one of five objects, at an offset p from the agent, turned so that the
     agent looks along the first axis. A table holds a learned code E_p of D numbers for every offset; the map becomes
 
-        x_c = sum of E_p over the cells p that show symbol c,    (5, D) numbers
+        x_c = sum of E_p over the n_c cells p that show symbol c / sqrt(max(n_c, 1)),    (5, D) numbers
 
     a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture
-    of what is left to explore. The colours of keys and doors are summed up likewise, with shorter codes. The cells that
-    the next few actions depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers
-    follow.
+    of what is left to explore, and the root keeps its last cell from drowning in the scale of the first hundred. The
+    colours of keys and doors are summed up likewise, with shorter codes and no root. The cells that the next few actions
+    depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers follow.
     """
 
     x: Tensor  # of the flattened cells, (N * N,)
@@ -179,7 +179,8 @@ class EgocentricGrid(nn.Module):
         symbols = (turned[:, None] == self.symbols).float()  # (B, 5, side * side)
         palette = (colors[:, None] == self.colors).float()  # (B, NUM_COLORS, side * side)
         compass = nn.functional.one_hot(direction, 4)
-        parts = (self.code(symbols), self.color_code(palette), symbols[..., self.near], compass)
+        spread = symbols.sum(-1, keepdim=True).clamp_min(1).sqrt()  # (B, 5, 1)
+        parts = (self.code(symbols) / spread, self.color_code(palette), symbols[..., self.near], compass)
         return self.layers(torch.cat([part.flatten(1) for part in parts], dim=1))
 
 
