@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--do", default="explore", help='the option, such as explore or "go to red key"')
     parser.add_argument("--options", default="paper", choices=OPTION_SETS)
     parser.add_argument(
-        "--room", default="envs:LavaDoorKey-v0", help="gymnasium id of a room with a memory observation"
+        "--room", default="envs:SimpleDoorKey-v0", help="gymnasium id of a room with a memory observation"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gif", help="save the pictures here instead of drawing in the terminal")

@@ -40,17 +40,18 @@ def gae(
     ended: (T,) bool, the trajectory's last step. Ended but not terminated means cut off by the time limit: the
     episode would have gone on, so its last step bootstraps from next_values.
     """
-    deltas = rewards + discount * next_values * ~terminated - values
+    deltas = rewards + discount * next_values.masked_fill(terminated, 0.0) - values
     decay = (discount * gae_lambda * ~ended).tolist()
     advantage, advantages = 0.0, deltas.tolist()
     for t in reversed(range(len(advantages))):
         advantage = advantages[t] = advantages[t] + decay[t] * advantage
-    return torch.tensor(advantages, dtype=rewards.dtype)
+    return torch.tensor(advantages, dtype=rewards.dtype, device=rewards.device)
 
 
 def normalize(advantages: Tensor) -> Tensor:
-    """Zero mean, unit standard deviation over the batch, (T,)."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    """Zero mean, unit standard deviation over the batch, (T,); a single step's advantage becomes 0."""
+    deviation = advantages.std() if len(advantages) > 1 else advantages.new_ones(())
+    return (advantages - advantages.mean()) / (deviation + 1e-8)
 
 
 def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
@@ -128,7 +129,7 @@ class EgocentricGrid(nn.Module):
 
     a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture
     of what is left to explore, and the root keeps its last cell from drowning in the scale of the first hundred. The
-    colours of keys and doors are summed up likewise, with shorter codes and no root. The cells that the next few actions
+    colours of keys and doors are summed up likewise, with shorter codes and no root. The cells that the next actions
     depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers follow.
     """
 
@@ -258,10 +259,10 @@ def llm4teach_loss(
     loss = parts["policy_loss"] + value_coef * parts["value_loss"] - entropy_coef * parts["entropy"]
     if lambda_ > 0:
         available = batch.teachers.sum(-1) > 0  # (B, K)
-        log_weights = teacher_logits.masked_fill(~available, -torch.inf).log_softmax(-1)
+        log_weights = teacher_logits.masked_fill(~available, -1e9).log_softmax(-1)
         weights = log_weights.exp()
         parts["distance"] = distance(mix_teachers(weights, batch.teachers), policy).mean()
-        to_uniform = available.sum(-1).log() + (weights * log_weights.masked_fill(~available, 0.0)).sum(-1)
+        to_uniform = available.sum(-1).clamp_min(1).log() + (weights * log_weights).sum(-1)
         loss = loss + lambda_ * (parts["distance"] + uniform_coef * to_uniform.mean())
     return loss, {name: part.detach() for name, part in parts.items()}
 

@@ -209,7 +209,8 @@ class EveryOption:
 def main() -> None:
     """Print a reply book: every recorded state with its plans and shares."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--replies", default="replies/ColoredDoorKey.jsonl", help="reply book to print")
+    shipped = Path(__file__).parent / "replies" / "ColoredDoorKey.jsonl"
+    parser.add_argument("--replies", default=shipped, help="reply book to print (default: ColoredDoorKey's)")
     path = parser.parse_args().replies
     try:
         book = read_replies(path)

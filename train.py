@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import math
 import os
-import pickle
 import signal
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -51,9 +53,11 @@ PAPER = {
 }
 
 
-def setting(default: Any, help: str, choices: Sequence[str] | None = None, least: float | None = None) -> Any:
+def setting(
+    default: Any, help: str, choices: Sequence[str] = (), least: float = -math.inf, most: float = sys.float_info.max
+) -> Any:
     """A field of Config with what `--help` says of it and what is allowed."""
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Config:
     method: str = setting(
         "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, or plain PPO", choices=METHODS
     )
-    seed: int = setting(0, "of all that is random in a run; evaluation rooms are the same for all seeds", least=0)
+    seed: int = setting(
+        0, "of all that is random in a run; evaluation rooms are the same for all seeds", least=0, most=2**63
+    )
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting(
         "", "new folder for the run; by default one under runs/ named after task, method, seed and time"
@@ -82,10 +88,10 @@ class Config:
     replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
 
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
-    lambda_0: float = setting(10.0, "lambda at the start")
-    lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
-    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000")
-    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
+    lambda_0: float = setting(10.0, "lambda at the start", least=0)
+    lambda_c: float = setting(0.1, "lambda that is held from i1 to i2", least=0)
+    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000", least=0)
+    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000", least=0)
     uniform_coef: float = setting(
         0.1, "hierarchical: pull towards uniform weights over options, times lambda; ours", least=0
     )
@@ -99,8 +105,10 @@ class Config:
     learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0)
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
-    discount: float = setting(0.99, "discount factor per step", least=0)
-    gae_lambda: float = setting(0.95, "lambda of the advantage estimate; Table 1 has none, this is Table 2's", least=0)
+    discount: float = setting(0.99, "discount factor per step", least=0, most=1)
+    gae_lambda: float = setting(
+        0.95, "lambda of the advantage estimate; Table 1 has none, this is Table 2's", least=0, most=1
+    )
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
     max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
 
@@ -219,10 +227,10 @@ def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
     """The student, on its device."""
     try:
         device = torch.device(config.device)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        fail(f"device {config.device!r} cannot be used: {why}; --device takes cpu, or cuda where there is a GPU")
+        why = first_line(error)
+        fail(f"device {config.device!r} cannot be used ({why}); --device takes cpu, or cuda where there is a GPU")
     # A small net runs faster on one thread.
     torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)
     torch.manual_seed(config.seed)
@@ -271,50 +279,51 @@ def train(config: Config, run_dir: Path) -> bool:
     )
     first, total_steps = load_checkpoint(run_dir, config, student, optimizer)
     log = Log(run_dir, first)
-    stop = stop_on_signal()
+    write_config(config, run_dir)
     started, steps_before = time.perf_counter(), total_steps
     progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True)
-    for i in progress:
-        # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-        lambda_ = anneal(i) if teacher else 0.0
-        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
+    with stop_on_signal() as stop:
+        for i in progress:
+            # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
+            lambda_ = anneal(i) if teacher else 0.0
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
-        # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
-        seeds = envs.training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)
-        trajectories = play(rooms, seeds, student_acts(student, teacher if lambda_ > 0 else None, device))
+            # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
+            seeds = envs.training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)
+            trajectories = play(rooms, seeds, student_acts(student, teacher if lambda_ > 0 else None, device))
 
-        # Estimate advantages, and minimise L_RL + lambda * E[H(pi_T, pi_theta)], Eq. (2).
-        batch = make_batch(trajectories, student, config, device)
-        losses = ppo.update(
-            student, optimizer, batch, lambda_, epochs=config.epochs, minibatch_size=config.minibatch_size,
-            max_grad_norm=config.max_grad_norm, clip=config.clip, value_coef=config.value_coef,
-            entropy_coef=config.entropy_coef, uniform_coef=config.uniform_coef,
-        )  # fmt: skip
+            # Estimate advantages, and minimise L_RL + lambda * E[H(pi_T, pi_theta)], Eq. (2).
+            batch = make_batch(trajectories, student, config, device)
+            losses = ppo.update(
+                student, optimizer, batch, lambda_, epochs=config.epochs, minibatch_size=config.minibatch_size,
+                max_grad_norm=config.max_grad_norm, clip=config.clip, value_coef=config.value_coef,
+                entropy_coef=config.entropy_coef, uniform_coef=config.uniform_coef,
+            )  # fmt: skip
 
-        # Log and save: an iteration's end is where a run can be cut and go on.
-        returns = [sum(step.reward for step in trajectory) for trajectory in trajectories]
-        total_steps += len(batch.actions)
-        log.write(
-            {
-                "iteration": i,
-                "steps": total_steps,
-                "lambda": lambda_,
-                "return": float(np.mean(returns)),
-                "success": float(np.mean([r > 0 for r in returns])),
-                "length": len(batch.actions) / len(returns),
-                "distance": losses.pop("distance", ""),
-                **losses,
-                "invalid_share": teacher.pop_invalid_share() if teacher and lambda_ > 0 else "",
-            }
-        )
-        speed = (total_steps - steps_before) / (time.perf_counter() - started)
-        progress.set_postfix_str(log.summary(speed))
-        save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer)
-        if stop.is_set():
-            progress.close()
-            return False
-    with atomically(run_dir / "student.pt") as part:
-        torch.save(student.state_dict(), part)
+            # Log and save: an iteration's end is where a run can be cut and go on.
+            returns = [sum(step.reward for step in trajectory) for trajectory in trajectories]
+            total_steps += len(batch.actions)
+            log.write(
+                {
+                    "iteration": i,
+                    "steps": total_steps,
+                    "lambda": lambda_,
+                    "return": float(np.mean(returns)),
+                    "success": float(np.mean([r > 0 for r in returns])),
+                    "length": len(batch.actions) / len(returns),
+                    "distance": losses.pop("distance", ""),
+                    **losses,
+                    "invalid_share": teacher.pop_invalid_share() if teacher and lambda_ > 0 else "",
+                }
+            )
+            speed = (total_steps - steps_before) / (time.perf_counter() - started)
+            progress.set_postfix_str(log.summary(speed))
+            save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer)
+            if stop.is_set():
+                progress.close()
+                return False
+    write_weights(run_dir / "student.pt", student.state_dict())
+    log.events.close()
     return True
 
 
@@ -347,6 +356,7 @@ class Log:
         for name, value in row.items():
             if value != "":
                 self.events.add_scalar(name, value, row["steps"])
+        self.events.flush()
 
     def summary(self, speed: float) -> str:
         """What the progress bar says of the last ten iterations."""
@@ -378,6 +388,12 @@ def atomically(path: Path) -> Iterator[Path]:
     os.replace(part, path)
 
 
+def write_config(config: Config, run_dir: Path) -> None:
+    """config.json: every setting of the run."""
+    with atomically(run_dir / "config.json") as part:
+        part.write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
 def save_checkpoint(
     run_dir: Path, config: Config, iteration: int, steps: int, student: ppo.Student, optimizer: torch.optim.Optimizer
 ) -> None:
@@ -391,8 +407,7 @@ def save_checkpoint(
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if config.device.startswith("cuda") else [],
     }
-    with atomically(run_dir / "checkpoint.pt") as part:
-        torch.save(state, part)
+    write_weights(run_dir / "checkpoint.pt", state)
 
 
 def load_checkpoint(
@@ -402,7 +417,7 @@ def load_checkpoint(
     path = run_dir / "checkpoint.pt"
     if not path.exists():
         return 0, 0
-    state = load_weights(path)
+    state = read_weights(path)
     try:
         for name in ("env", "method", "student"):
             if state["config"][name] != getattr(config, name):
@@ -414,31 +429,56 @@ def load_checkpoint(
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and config.device.startswith("cuda"):
             torch.cuda.set_rng_state_all(state["random_cuda"])
-        return state["iteration"], state["steps"]
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        fail(f"{path} is not a checkpoint of this run's student: {str(error).splitlines()[0]}; start a new run")
+        return int(state["iteration"]), int(state["steps"])
+    except Exception as error:  # what is in the file may be of any shape
+        fail(f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own or train again")
 
 
-def load_weights(path: Path) -> dict[str, Any]:
-    """A file that torch.save wrote, or one clear line."""
+def write_weights(path: Path, state: dict[str, Any]) -> None:
+    """Write what `read_weights` reads; by way of memory, since torch hides what went wrong with the disk."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomically(path) as part:
+        part.write_bytes(buffer.getvalue())
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """A file that `write_weights` wrote, or one clear line."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fail(f"{path} cannot be read ({why}); restore a copy or train again")
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} is damaged")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}, not a dictionary")
+        return state
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        fail(f"{path} cannot be read ({first_line(error)}); restore a copy or train again")
 
 
-def stop_on_signal() -> threading.Event:
-    """Make an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
     stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handler(number: int, _frame: Any) -> None:
         stop.set()
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
-    return stop
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield stop
+    finally:
+        for number in before:
+            signal.signal(number, before[number])
 
 
 def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
@@ -526,9 +566,9 @@ def report(config: Config, run_dir: Path) -> None:
             fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
         student, device = make_student(config)
         try:
-            student.load_state_dict(load_weights(path))
+            student.load_state_dict(read_weights(path))
         except RuntimeError as error:
-            fail(f"{path} does not fit a {config.student} student for {config.env}: {str(error).splitlines()[0]}")
+            fail(f"{path} does not fit a {config.student} student for {config.env}: {first_line(error)}")
         actors["student"] = student_acts(student, None, device, config.deterministic)
         result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
         result |= evaluate(config, actors["student"])
@@ -585,10 +625,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             group = parser.add_argument_group(GROUPS[f.name])
         name, choices = "--" + f.name.replace("_", "-"), f.metadata["choices"]
         if f.type == "bool":
-            group.add_argument(name, action="store_true", help=f.metadata["help"])
+            group.add_argument(name, action=argparse.BooleanOptionalAction, help=f.metadata["help"])
         else:
             text = f.metadata["help"] + (f" (default: {f.default})" if f.default != "" else "")
-            group.add_argument(name, type=kinds[str(f.type)], choices=choices, help=text)
+            group.add_argument(name, type=kinds[str(f.type)], choices=choices or None, help=text)
     return parser.parse_args(arguments)
 
 
@@ -596,13 +636,14 @@ def check(config: Config) -> None:
     """End with a clear line where a setting is out of range, or names a device or replies that cannot be used."""
     kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     for f in fields(Config):
-        value, least = getattr(config, f.name), f.metadata["least"]
+        value, least, most = getattr(config, f.name), f.metadata["least"], f.metadata["most"]
         if not isinstance(value, kinds[str(f.type)]):
             fail(f"{f.name} is {value!r}; it must be of type {f.type}")
         if f.metadata["choices"] and value not in f.metadata["choices"]:
             fail(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
-        if least is not None and not least <= value < float("inf"):
-            fail(f"--{f.name.replace('_', '-')} is {value}; it must be at least {least} and finite")
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            allowed = f"from {least:g} to {most:g}" if most < sys.float_info.max else f"at least {least:g} and finite"
+            fail(f"--{f.name.replace('_', '-')} is {value}; it must be {allowed}")
     try:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
@@ -629,12 +670,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, resume, or evaluate."""
     given = vars(parse(arguments))
     resume, measure = given.pop("resume", None), given.pop("eval", None)
-    if resume and measure:
+    if resume is not None and measure is not None:
         fail("--resume and --eval were both given; give one")
-    if resume or measure:
-        run_dir = Path(resume or measure)
+    if given.get("replies"):
+        given["replies"] = str(Path(given["replies"]).resolve())  # a run may be resumed from another folder
+    if resume is not None or measure is not None:
+        run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
-        free = {"device", "episodes", "deterministic"} | ({"iterations"} if resume else set())
+        free = {"device", "episodes", "deterministic"} | ({"iterations"} if measure is None else set())
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
                 flag = "--" + name.replace("_", "-")
@@ -646,23 +689,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_dir = Path(config.run_dir or Path("runs") / name)
         config = replace(config, run_dir=str(run_dir))
     check(config)
-    if not resume and not measure:
-        try:
-            run_dir.mkdir(parents=True)
-        except FileExistsError:
+    if resume is None and measure is None:
+        if run_dir.exists():
             fail(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
+        try:
+            with atomically(run_dir) as part:  # a folder that is there can be resumed
+                part.mkdir(parents=True, exist_ok=True)
+                write_config(config, part)
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
     resuming = f"python train.py --resume {run_dir}"
     try:
-        if not measure:
-            with atomically(run_dir / "config.json") as part:
-                part.write_text(json.dumps(asdict(config), indent=2) + "\n")
-            if config.method != "llm-only" and not train(config, run_dir):
-                print(f"stopped and saved; go on with: {resuming}", file=sys.stderr)
-                raise SystemExit(130)
+        if measure is None and config.method != "llm-only" and not train(config, run_dir):
+            raise KeyboardInterrupt
         report(config, run_dir)
         print(f"everything is in {run_dir}")
+    except KeyboardInterrupt:
+        print(f"stopped; what was trained is kept, go on with: {resuming}", file=sys.stderr)
+        raise SystemExit(130) from None
     except OSError as error:
         fail(f"{error}; what was trained is kept: make room or give access, then {resuming}")
     except teachers.UnknownStateError as error:

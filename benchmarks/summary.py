@@ -1,6 +1,7 @@
 """Tables of finished runs: Table 3 beside the paper, and environment steps to 90 % success, means over seeds.
 
-    python benchmarks/summary.py runs/*           # folders that train.py made; prints Markdown
+    python benchmarks/summary.py runs/*                   # folders that train.py made; prints Markdown
+    python benchmarks/summary.py runs/* --plot curve.png  # and draws success over environment steps
 
 A cell is the mean over the seeds, with the lowest and highest in brackets. Steps to 90 %: where the mean success of
 the last 100 training episodes first reaches 0.9; episodes are those of training, with sampled actions.
@@ -24,10 +25,15 @@ THRESHOLD = 0.9
 EPISODES = 100  # in the moving average
 
 
+def iterations_in_average(folder: Path) -> int:
+    """The number of iterations that hold EPISODES episodes."""
+    return -(-EPISODES // json.loads((folder / "config.json").read_text())["num_trajectories"])
+
+
 def steps_to_threshold(folder: Path) -> int | None:
     """Environment steps after which the last EPISODES training episodes succeed often enough; None if they never do."""
     rows = train.read_metrics(folder / "metrics.csv")
-    width = -(-EPISODES // json.loads((folder / "config.json").read_text())["num_trajectories"])
+    width = iterations_in_average(folder)
     for t in range(width, len(rows) + 1):
         if np.mean([row["success"] for row in rows[t - width : t]]) >= THRESHOLD:
             return rows[t - 1]["steps"]
@@ -40,12 +46,47 @@ def cell(values: list[float], form: str) -> str:
     return mean if len(values) == 1 else f"{mean} ({format(min(values), form)}..{format(max(values), form)})"
 
 
+def plot(runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]], path: Path) -> None:
+    """Success over environment steps for each task and method: the mean of the seeds and, lighter, their range."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained")
+    for env, panel in zip(train.PAPER, panels.flat):
+        for method, color, line in (("llm4teach", "C0", "-"), ("hierarchical", "C1", "--"), ("ppo", "C2", "-.")):
+            curves = []
+            for folder, _ in runs[env, method]:
+                rows = train.read_metrics(folder / "metrics.csv")
+                width = iterations_in_average(folder)
+                success = [
+                    np.mean([r["success"] for r in rows[max(0, t + 1 - width) : t + 1]]) for t in range(len(rows))
+                ]
+                curves.append((np.array([row["steps"] for row in rows]), np.array(success)))
+            if curves:
+                steps = np.geomspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 300)
+                heights = np.stack([np.interp(steps, *curve) for curve in curves])
+                panel.fill_between(steps, heights.min(0), heights.max(0), color=color, alpha=0.2, linewidth=0)
+                panel.plot(steps, heights.mean(0), color=color, linestyle=line, label=method)
+        for _, result in runs[env, "llm-only"]:
+            panel.axhline(result["success"], color="black", linestyle=":", label="teacher alone (llm-only)")
+        panel.set(title=env, xscale="log", ylim=(-0.02, 1.02))
+        panel.grid(alpha=0.3)
+    panels[0, 0].legend(loc="lower right")
+    figure.supxlabel("environment steps")
+    figure.supylabel("success in training")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Read the run folders and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders; those without eval.json are left out")
+    parser.add_argument("--plot", type=Path, help="draw success over environment steps here")
+    arguments = parser.parse_args()
     runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
-    for folder in sorted(parser.parse_args().runs):
+    for folder in sorted(arguments.runs):
         if (folder / "eval.json").exists():
             result = json.loads((folder / "eval.json").read_text())
             runs[result["env"], result["method"]].append((folder, result))
@@ -79,6 +120,8 @@ def main() -> None:
                 else "not run"
             )
         print(f"| {env} | {' | '.join(row)} |")
+    if arguments.plot:
+        plot(runs, arguments.plot)
 
 
 if __name__ == "__main__":

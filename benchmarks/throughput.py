@@ -57,7 +57,11 @@ def main() -> None:
     parser.add_argument("--student", default="small")
     arguments = parser.parse_args()
     config = train.Config(
-        env=arguments.env, student=arguments.student, iterations=arguments.iterations, i2=arguments.iterations
+        env=arguments.env,
+        student=arguments.student,
+        iterations=arguments.iterations,
+        i1=min(train.Config.i1, arguments.iterations),
+        i2=arguments.iterations,
     )
     train.check(config)
     ratios = []
