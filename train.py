@@ -88,10 +88,10 @@ class Config:
     replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
 
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
-    lambda_0: float = setting(10.0, "lambda at the start", least=0)
-    lambda_c: float = setting(0.1, "lambda that is held from i1 to i2", least=0)
-    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000", least=0)
-    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000", least=0)
+    lambda_0: float = setting(10.0, "lambda at the start")
+    lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
+    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000")
+    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
     uniform_coef: float = setting(
         0.1, "hierarchical: pull towards uniform weights over options, times lambda; ours", least=0
     )
@@ -641,7 +641,7 @@ def check(config: Config) -> None:
             fail(f"{f.name} is {value!r}; it must be of type {f.type}")
         if f.metadata["choices"] and value not in f.metadata["choices"]:
             fail(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
-        if isinstance(value, (int, float)) and not least <= value <= most:
+        if least > -math.inf and not least <= value <= most:
             allowed = f"from {least:g} to {most:g}" if most < sys.float_info.max else f"at least {least:g} and finite"
             fail(f"--{f.name.replace('_', '-')} is {value}; it must be {allowed}")
     try:
