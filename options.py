@@ -3,10 +3,9 @@
     python options.py                                   # explore one room, drawn in the terminal
     python options.py --do "go to red key" --gif out.gif
 
-An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All of them are
-functions of the
-memory observation alone: an array (W, H, 4) that holds object, colour, state and agent direction of every cell seen
-so far. Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
+An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All three are functions
+of the memory observation alone: an array (W, H, 4) that holds object, colour, state and agent direction of every cell
+seen so far. Each policy is a Dirac distribution over MiniGrid's seven primitive actions.
 
 Two sets:
 
@@ -140,15 +139,8 @@ def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
     if not rows:
         return None
     x, y, direction = scene.pose
-    unseen_reach = (
-        columns[-1] - x,
-        rows[-1] - y,
-        x - columns[0],
-        y - rows[0],
-    )  # how far it extends east, south, west, north
-    beyond = [
-        reach >= 2 for reach in unseen_reach
-    ]  # more than one row aside, so beyond the view once the agent walks there
+    # Does anything unseen lie two or more cells to the east, south, west, north? Nearer cells come into view anyway.
+    beyond = [reach >= 2 for reach in (columns[-1] - x, rows[-1] - y, x - columns[0], y - rows[0])]
     if beyond[direction] and scene.kind(*_ahead(scene.pose)) in passable:
         return Actions.forward
     turn_right = beyond[(direction + 1) % 4] and not beyond[(direction - 1) % 4]

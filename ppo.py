@@ -1,6 +1,6 @@
 """PPO with a distillation term: the student of LLM4Teach (paper section 3.3, Table 1).
 
-    python ppo.py                       # plain PPO, lambda = 0, solves CartPole-v1 in about a minute
+    python ppo.py                       # plain PPO, lambda = 0, solves CartPole-v1 in about 20 seconds
 
 L(theta) = L_RL(theta) + lambda * E[H(pi_T(. | s), pi_theta(. | s))], Eq. (2).  L_RL is clipped PPO (Schulman et al.
 2017): policy, value and entropy terms. H is the KL divergence for categorical policies. Everything here speaks to
