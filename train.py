@@ -90,8 +90,8 @@ class Config:
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
     lambda_0: float = setting(10.0, "lambda at the start")
     lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
-    i1: int = setting(40, "iteration at which lambda reaches lambda_c; the paper's is 1000")
-    i2: int = setting(150, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
+    i1: int = setting(15, "iteration at which lambda reaches lambda_c; the paper's is 1000")
+    i2: int = setting(100, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
     uniform_coef: float = setting(
         0.1, "hierarchical: pull towards uniform weights over options, times lambda; ours", least=0
     )
