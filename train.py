@@ -66,25 +66,17 @@ class Config:
 
     env: str = setting("SimpleDoorKey", "the task", choices=tuple(envs.TASKS))
     method: str = setting(
-        "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, or plain PPO", choices=METHODS
+        "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, plain PPO", choices=METHODS
     )
-    seed: int = setting(
-        0, "of all that is random in a run; evaluation rooms are the same for all seeds", least=0, most=2**63
-    )
+    seed: int = setting(0, "of all that is random in training; evaluation rooms stay the same", least=0, most=2**63)
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
-    run_dir: str = setting(
-        "", "new folder for the run; by default one under runs/ named after task, method, seed and time"
-    )
+    run_dir: str = setting("", "new folder for the run; by default under runs/, after task, method, seed and time")
     device: str = setting("cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1")
     episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
-    options: str = setting(
-        "paper", "the paper's options walk through lava; ours are repaired", choices=options.OPTION_SETS
-    )
-    teacher_mode: str = setting(
-        "soft", "all of the LLM's plans, or only the most frequent one", choices=("soft", "hard")
-    )
+    options: str = setting("paper", "the paper's walk through lava; ours are repaired", choices=options.OPTION_SETS)
+    teacher_mode: str = setting("soft", "all of the LLM's plans, or the most frequent one", choices=("soft", "hard"))
     replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
 
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
@@ -93,12 +85,10 @@ class Config:
     i1: int = setting(15, "iteration at which lambda reaches lambda_c; the paper's is 1000")
     i2: int = setting(100, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
     uniform_coef: float = setting(
-        0.1, "hierarchical: pull towards uniform weights over options, times lambda; ours", least=0
+        0.1, "hierarchical: pull to uniform weights over options, times lambda; ours", least=0
     )
 
-    student: str = setting(
-        "small", "our net of 23,836 weights, or the published of 843,576", choices=tuple(ppo.STUDENTS)
-    )
+    student: str = setting("small", "our net of 23,836 weights, the published of 843,576", choices=tuple(ppo.STUDENTS))
     num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
@@ -106,9 +96,7 @@ class Config:
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
     discount: float = setting(0.99, "discount factor per step", least=0, most=1)
-    gae_lambda: float = setting(
-        0.95, "lambda of the advantage estimate; Table 1 has none, this is Table 2's", least=0, most=1
-    )
+    gae_lambda: float = setting(0.95, "lambda of the advantages; not in Table 1, so Table 2's", least=0, most=1)
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
     max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
 
