@@ -504,9 +504,11 @@ def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: 
     frames: list[Image.Image] = []
     for seed in envs.evaluation_seeds(num_rooms):
         films: list[list[np.ndarray]] = []
+        outcomes: list[str] = []
         for act in actors.values():
             (trajectory,) = play([room], [seed], act)
-            observation, _ = room.reset(seed=seed)
+            outcomes.append("the door is open" if trajectory[-1].reward > 0 else "failed")
+            observation, _ = room.reset(seed=seed)  # the same episode again, for the pictures
             films.append([])
             for step in [*trajectory, None]:
                 seen = observation[:, :, 0] > 0
@@ -514,10 +516,11 @@ def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: 
                 if step:
                     observation = room.step(step.decision.action)[0]
         for t in range(max(map(len, films)) + 3):
-            picture = Image.new("RGB", (240 * len(films) + 12 * (len(films) - 1), 262), "white")
-            for column, (name, film) in enumerate(zip(actors, films)):
-                picture.paste(Image.fromarray(film[min(t, len(film) - 1)]), (252 * column, 22))
-                text = f"{name}: step {min(t, len(film) - 1)}" + (", done" if t >= len(film) - 1 else "")
+            picture = Image.new("RGB", (252 * len(films) - 12, 262), "white")
+            for column, (name, film, outcome) in enumerate(zip(actors, films, outcomes)):
+                now = min(t, len(film) - 1)
+                text = f"{name}, step {now}" + (f": {outcome}" if now == len(film) - 1 else "")
+                picture.paste(Image.fromarray(film[now]), (252 * column, 22))
                 ImageDraw.Draw(picture).text((252 * column + 4, 5), text, fill="black")
             frames.append(picture.quantize(64))
     frames[0].save(run_dir / "play.gif", save_all=True, append_images=frames[1:], duration=180, loop=0)
