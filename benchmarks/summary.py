@@ -21,7 +21,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import train
 
-THRESHOLD = 0.9
 EPISODES = 100  # in the moving average
 
 
@@ -30,12 +29,12 @@ def iterations_in_average(folder: Path) -> int:
     return -(-EPISODES // json.loads((folder / "config.json").read_text())["num_trajectories"])
 
 
-def steps_to_threshold(folder: Path) -> int | None:
+def steps_to(threshold: float, folder: Path) -> int | None:
     """Environment steps after which the last EPISODES training episodes succeed often enough; None if they never do."""
     rows = train.read_metrics(folder / "metrics.csv")
     width = iterations_in_average(folder)
     for t in range(width, len(rows) + 1):
-        if np.mean([row["success"] for row in rows[t - width : t]]) >= THRESHOLD:
+        if np.mean([row["success"] for row in rows[t - width : t]]) >= threshold:
             return rows[t - 1]["steps"]
     return None
 
@@ -83,6 +82,7 @@ def main() -> None:
     """Read the run folders and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders; those without eval.json are left out")
+    parser.add_argument("--threshold", type=float, default=0.9, help="success that the second table asks for")
     parser.add_argument("--plot", type=Path, help="draw success over environment steps here")
     arguments = parser.parse_args()
     runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
@@ -104,12 +104,12 @@ def main() -> None:
                     for name, form in (("length", ".1f"), ("return", ".3f"), ("success", ".1%"))
                 )
                 print(f"| {env} | {method} | {seeds} | {measured} | {length} | {reward:.2f} | {success:.1%} |")
-    print("\n| task | " + " | ".join(f"{method}: steps to 90 %, of" for method in methods[1:]) + " |")
+    print("\n| task | " + " | ".join(f"{m}: steps to {arguments.threshold:.1%}, of" for m in methods[1:]) + " |")
     print("| --- | --- | --- | --- |")
     for env in train.PAPER:
         row = []
         for method in methods[1:]:
-            reached = [steps_to_threshold(folder) for folder, _ in runs[env, method]]
+            reached = [steps_to(arguments.threshold, folder) for folder, _ in runs[env, method]]
             total = [train.read_metrics(folder / "metrics.csv")[-1]["steps"] for folder, _ in runs[env, method]]
             times = [steps / 1000 for steps in reached if steps is not None]
             row.append(
