@@ -72,7 +72,7 @@ def plot(runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]], path: P
             panel.axhline(result["success"], color="black", linestyle=":", label="teacher alone (llm-only)")
         panel.set(title=env, xscale="log", ylim=(-0.02, 1.02))
         panel.grid(alpha=0.3)
-    panels[0, 0].legend(loc="lower right")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.supxlabel("environment steps")
     figure.supylabel("success in training")
     figure.savefig(path, dpi=120)
@@ -103,7 +103,7 @@ def main() -> None:
                     cell([result[name] for result in results], form)
                     for name, form in (("length", ".1f"), ("return", ".3f"), ("success", ".1%"))
                 )
-                print(f"| {env} | {method} | {seeds} | {measured} | {length} | {reward:.2f} | {success:.1%} |")
+                print(f"| {env} | {method} | {seeds} | {measured} | {length:.2f} | {reward:.2f} | {success:.1%} |")
     print("\n| task | " + " | ".join(f"{m}: steps to {arguments.threshold:.1%}, of" for m in methods[1:]) + " |")
     print("| --- | --- | --- | --- |")
     for env in train.PAPER:
