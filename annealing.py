@@ -65,7 +65,6 @@ def main() -> None:
     axes.set(
         xlabel="iteration",
         ylabel="lambda",
-        yscale="symlog",
         ylim=(0, 2 * lambda_0),
         title="Annealing schedules (Eq. 3 and A.7)",
     )

@@ -107,13 +107,8 @@ class Student(nn.Module):
         )
 
 
-SYMBOLS = (
-    0,
-    2,
-    4,
-    5,
-    9,
-)  # MiniGrid's indices of what can stand in a cell beside "empty": unseen, wall, door, key, lava
+# MiniGrid's indices of what can stand in a cell that is not empty: unseen, wall, door, key, lava.
+SYMBOLS = (0, 2, 4, 5, 9)
 DOOR, KEY = 4, 5
 NUM_COLORS = 6
 NO_AGENT = 4  # last plane of the memory, where the agent is not

@@ -489,7 +489,7 @@ def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
     top.set(ylim=(0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
     top.legend(loc="lower right")
     bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
-    bottom.set(xlabel="environment steps", ylabel="lambda", yscale="symlog")
+    bottom.set(xlabel="environment steps", ylabel="lambda")
     bottom.set_yscale("symlog", linthresh=0.1)
     figure.savefig(run_dir / "curve.png", dpi=150)
     plt.close(figure)
