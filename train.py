@@ -3,6 +3,7 @@
     python train.py                                        # SimpleDoorKey with the recorded teacher
     python train.py --env LavaDoorKey --seed 1             # another task
     python train.py --method llm-only --env LavaDoorKey    # the teacher alone
+    python train.py --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME    # an LLM of your own as teacher
     python train.py --resume RUN_DIR                       # go on where a run was cut off
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
@@ -20,6 +21,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,7 +30,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, NoReturn, Union
 
@@ -43,6 +45,7 @@ import options
 import ppo
 import teacher as teachers
 
+REPLIES = Path(__file__).parent / "replies"
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
 # Table 3, for each of METHODS: episode length, return, success. "llm-only" is the paper's "LLM soly".
 PAPER = {
@@ -77,7 +80,15 @@ class Config:
 
     options: str = setting("paper", "the paper's walk through lava; ours are repaired", choices=options.OPTION_SETS)
     teacher_mode: str = setting("soft", "all of the LLM's plans, or the most frequent one", choices=("soft", "hard"))
-    replies: str = setting("", "reply book to ask; by default replies/ENV.jsonl, the paper's LLM")
+    replies: str = setting(
+        "", "reply book; by default replies/ENV.jsonl, the paper's LLM, or replies/ENV-MODEL-MODE.jsonl of a live one"
+    )
+    teacher_url: str = setting("", "OpenAI-compatible endpoint to ask for what the book lacks, http://.../v1")
+    teacher_model: str = setting("", "its model")
+    teacher_key_env: str = setting("OPENAI_API_KEY", "environment variable with its key, if it needs one")
+    teacher_samples: int = setting(10, "answers per state; mode hard asks for one, at temperature 0", least=2)
+    teacher_workers: int = setting(4, "requests at a time", least=1, most=64)
+    teacher_max_requests: int = setting(0, "most requests a process makes, retries included; 0: no limit", least=0)
 
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
     lambda_0: float = setting(10.0, "lambda at the start")
@@ -197,12 +208,38 @@ def make_teacher(config: Config) -> Teacher:
     make_option = partial(options.make_option, option_set=config.options)
     if config.method == "hierarchical":
         return teachers.EveryOption(option_names(config.env), envs.describe, make_option)
-    path = config.replies or Path(__file__).parent / "replies" / f"{config.env}.jsonl"
+    ask = live_replies(config) if config.teacher_url or config.teacher_model else recorded_replies(config)
+    return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+
+
+def recorded_replies(config: Config) -> teachers.RecordedReplies:
+    """The reply book of the configuration."""
     try:
-        ask = teachers.RecordedReplies(path)
+        return teachers.RecordedReplies(config.replies or REPLIES / f"{config.env}.jsonl")
     except (OSError, ValueError) as error:
         fail(f"the replies file cannot be used: {error}; --replies names a reply book such as those in replies/")
-    return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+
+
+@cache  # one bill a process, for training and evaluation
+def live_replies(config: Config) -> teachers.LiveReplies:
+    """The LLM behind --teacher-url with its reply book."""
+    if not (config.teacher_url and config.teacher_model):
+        fail("--teacher-url and --teacher-model are needed both, the endpoint and the name of its model")
+    name = f"{config.env}-{re.sub('[^A-Za-z0-9.-]', '_', config.teacher_model)}-{config.teacher_mode}.jsonl"
+    samples = config.teacher_samples if config.teacher_mode == "soft" else 1
+    try:
+        endpoint = teachers.Endpoint(
+            config.teacher_url,
+            config.teacher_model,
+            os.environ.get(config.teacher_key_env, ""),
+            config.teacher_max_requests,
+        )
+    except ValueError as error:
+        fail(f"the LLM cannot be asked: {error}; see --teacher-url and --teacher-key-env")
+    try:
+        return teachers.LiveReplies(config.replies or REPLIES / name, endpoint, samples, config.teacher_workers)
+    except (OSError, ValueError) as error:
+        fail(f"the replies file cannot be used: {error}; --replies names a book for this LLM's answers")
 
 
 def option_names(env: str) -> list[str]:
@@ -607,7 +644,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--resume", metavar="RUN_DIR", help="go on with a run; --iterations and --device may change")
+    parser.add_argument(
+        "--resume", metavar="RUN_DIR", help="go on with a run; --iterations, --device and where the LLM is may change"
+    )
     parser.add_argument("--eval", metavar="RUN_DIR", help="measure a finished run's student, write its eval.json anew")
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
     group = parser.add_argument_group()
@@ -668,7 +707,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if resume is not None or measure is not None:
         run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
-        free = {"device", "episodes", "deterministic"} | ({"iterations"} if measure is None else set())
+        free = {"device", "episodes", "deterministic", "teacher_url", "teacher_key_env", "teacher_workers"}
+        free |= {"teacher_max_requests"} | ({"iterations"} if measure is None else set())
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
                 flag = "--" + name.replace("_", "-")
@@ -694,13 +734,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if measure is None and config.method != "llm-only" and not train(config, run_dir):
             raise KeyboardInterrupt
         report(config, run_dir)
+        if config.teacher_url and config.method in ("llm4teach", "llm-only"):
+            print(live_replies(config).summary())
         print(f"everything is in {run_dir}")
     except KeyboardInterrupt:
         print(f"stopped; what was trained is kept, go on with: {resuming}", file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
         fail(f"{error}; what was trained is kept: make room or give access, then {resuming}")
-    except teachers.UnknownStateError as error:
+    except (teachers.UnknownStateError, teachers.LLMError) as error:
         fail(f"{error}; what was trained is kept, go on with: {resuming}")
 
 
