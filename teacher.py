@@ -87,7 +87,7 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
             state = record["state"]
             record["plans"] = plans = {str(plan): float(share) for plan, share in record["plans"].items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            if number == len(lines) > 1 and isinstance(error, json.JSONDecodeError):
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
                 break
             raise ValueError(
                 f'{path}, line {number}: {error!r}; a line is {{"state": "...", "plans": {{"plan": share}}}}'

@@ -25,6 +25,7 @@ from teacher import (
     rename_colors,
 )
 
+REPLIES = train.REPLIES
 KEY = "sk-canary-1234567890"
 STATE = "The agent observes a red key, and holds nothing."
 ANSWER = "Scene: a key.\nReasoning: it is needed.\nDecision: go to red key, pick up red key"
@@ -251,12 +252,19 @@ LINES = [json.dumps({"state": state, "plans": {"explore": 1.0}}) for state in ("
 def test_a_crash_in_any_byte_of_a_line_costs_that_line_only(tmp_path):
     path = tmp_path / "book"
     whole = f"{LINES[0]}\n{LINES[1]}".encode()
-    for cut in range(len(LINES[0]) + 1, len(whole) + 1):
+    for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        assert len(read_records(path)) == 1 + (cut == len(whole))
+        complete = (cut >= len(LINES[0])) + (cut == len(whole))
+        assert len(read_records(path)) == complete
         append_line(path, LINES[2])
-        kept = [LINES[0], LINES[1], LINES[2]] if cut == len(whole) else [LINES[0], LINES[2]]
-        assert path.read_text().splitlines() == kept
+        assert path.read_text().splitlines() == [*LINES[:complete], LINES[2]]
+
+
+@pytest.mark.parametrize("path", sorted(REPLIES.glob("*-*.jsonl")), ids=lambda path: path.stem)
+def test_shipped_recordings_are_what_the_parser_makes_of_the_raw_answers(path):
+    records = read_records(path)
+    assert [record["plans"] for record in records] == [{parse_plan(record["answer"]): 1.0} for record in records]
+    assert {record["prompt"] for record in records} == {PROMPT_VERSION}
 
 
 def append_many(path, number):

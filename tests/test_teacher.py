@@ -197,7 +197,7 @@ GOOD = '{"state": "s", "plans": {"explore": 1.0}}'
     ],
 )
 def test_read_replies_names_file_and_line(tmp_path, line, says):
-    path = write(tmp_path, GOOD, "", line)
+    path = write(tmp_path, GOOD, "", line, "")
     with pytest.raises(ValueError, match="line 3: ") as error:
         read_replies(path)
     assert str(error.value).startswith(str(path))
@@ -210,6 +210,11 @@ def test_read_replies_of_nothing_names_the_file(tmp_path, lines):
     with pytest.raises(ValueError, match="holds no answers") as error:
         read_replies(path)
     assert str(path) in str(error.value)
+
+
+def test_read_replies_averages_the_lines_of_a_state(tmp_path):
+    other = '{"state": "s", "plans": {"explore": 0.5, "open red door": 0.5}}'
+    assert read_replies(write(tmp_path, GOOD, other, "")) == {"s": {"explore": 0.75, "open red door": 0.25}}
 
 
 def test_read_replies_of_no_file(tmp_path):
