@@ -246,7 +246,7 @@ class Endpoint:
 
     attempts = 6
     longest_pause = 30.0  # seconds between two attempts, unless the endpoint asks for more
-    longest_wait = 300.0  # seconds for all attempts at one answer, pauses included
+    longest_wait = 300.0  # seconds after which no further attempt at one answer begins
     timeout = (10.0, 180.0)  # seconds to connect and to wait for data; a first answer on a busy CPU takes a minute
     most_bytes = 1_000_000  # of one answer
 
@@ -326,7 +326,7 @@ class Endpoint:
             if not isinstance(answer, str) or not answer.strip():
                 raise ValueError("an empty answer")
             return Answer(answer, int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             raise TransientError(f"an answer without a text: {came}") from None
 
 

@@ -29,7 +29,7 @@ REPLIES = train.REPLIES
 KEY = "sk-canary-1234567890"
 STATE = "The agent observes a red key, and holds nothing."
 ANSWER = "Scene: a key.\nReasoning: it is needed.\nDecision: go to red key, pick up red key"
-FAULTS = ("429", "500", "503", "half", "html", "no choices", "null", "empty", "huge", "hang up")
+FAULTS = ("429", "500", "503", "half", "html", "no choices", "null", "empty", "huge", "deep", "infinite", "hang up")
 
 
 class Server(ThreadingHTTPServer):
@@ -85,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
                 "no choices": '{"choices": []}',
                 "null": good.replace(json.dumps(answer), "null"),
                 "empty": good.replace(json.dumps(answer), '""'),
+                "deep": "[" * 500_000,
+                "infinite": '{"usage": {"prompt_tokens": Infinity}, ' + good[1:].replace('"usage"', '"other"'),
                 "huge": "x" * 10_000_000,
             }
             self.reply(200, texts.get(fault, good))
