@@ -21,7 +21,6 @@ import io
 import json
 import math
 import os
-import re
 import signal
 import sys
 import threading
@@ -45,7 +44,6 @@ import options
 import ppo
 import teacher as teachers
 
-REPLIES = Path(__file__).parent / "replies"
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
 # Table 3, for each of METHODS: episode length, return, success. "llm-only" is the paper's "LLM soly".
 PAPER = {
@@ -79,16 +77,24 @@ class Config:
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
     options: str = setting("paper", "the paper's walk through lava; ours are repaired", choices=options.OPTION_SETS)
-    teacher_mode: str = setting("soft", "all of the LLM's plans, or the most frequent one", choices=("soft", "hard"))
-    replies: str = setting(
-        "", "reply book; by default replies/ENV.jsonl, the paper's LLM, or replies/ENV-MODEL-MODE.jsonl of a live one"
+    teacher_mode: str = setting(
+        "soft",
+        "shares of sampled plans, probabilities of lettered ones, the most frequent plan",
+        choices=teachers.MODES,
     )
+    replies: str = setting("", "reply book; by default replies/MODEL-MODE.jsonl, without a model replies/ENV.jsonl")
+    teacher_model: str = setting("", "the LLM; by default the paper's, from its recorded answers")
     teacher_url: str = setting("", "OpenAI-compatible endpoint to ask for what the book lacks, http://.../v1")
-    teacher_model: str = setting("", "its model")
     teacher_key_env: str = setting("OPENAI_API_KEY", "environment variable with its key, if it needs one")
-    teacher_samples: int = setting(10, "answers per state; mode hard asks for one, at temperature 0", least=2)
+    teacher_samples: int = setting(10, "answers per state in mode soft; mode hard asks for one", least=2)
+    teacher_temperature: float = setting(0.7, "of these answers; mode hard asks at 0", least=0)
+    teacher_examples: int = setting(
+        len(teachers.EXAMPLES), "examples in the prompt; the paper has 1", least=0, most=len(teachers.EXAMPLES)
+    )
     teacher_workers: int = setting(4, "requests at a time", least=1, most=64)
     teacher_max_requests: int = setting(0, "most requests a process makes, retries included; 0: no limit", least=0)
+    teacher_prompt_price: float = setting(0.0, "of a million prompt tokens, to show what was paid", least=0)
+    teacher_completion_price: float = setting(0.0, "of a million tokens of answers", least=0)
 
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
     lambda_0: float = setting(10.0, "lambda at the start")
@@ -110,6 +116,11 @@ class Config:
     gae_lambda: float = setting(0.95, "lambda of the advantages; not in Table 1, so Table 2's", least=0, most=1)
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
     max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
+
+    @property
+    def asks_llm(self) -> bool:
+        """Whether an LLM may be asked, and not only its recorded answers."""
+        return bool(self.teacher_url) and self.method in ("llm4teach", "llm-only")
 
 
 def fail(message: str) -> NoReturn:
@@ -208,14 +219,28 @@ def make_teacher(config: Config) -> Teacher:
     make_option = partial(options.make_option, option_set=config.options)
     if config.method == "hierarchical":
         return teachers.EveryOption(option_names(config.env), envs.describe, make_option)
-    ask = live_replies(config) if config.teacher_url or config.teacher_model else recorded_replies(config)
+    ask = live_replies(config) if config.teacher_url else recorded_replies(config)
     return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+
+
+def reply_book(config: Config) -> Path:
+    """Where the answers of the configured LLM are."""
+    if config.replies:
+        return Path(config.replies)
+    if config.teacher_model:
+        return teachers.book_path(config.teacher_model, config.teacher_mode)
+    if config.teacher_mode == "logprobs":
+        fail(
+            "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and the paper's are not; "
+            "name one with --teacher-model, or its book with --replies"
+        )
+    return teachers.REPLIES / f"{config.env}.jsonl"
 
 
 def recorded_replies(config: Config) -> teachers.RecordedReplies:
     """The reply book of the configuration."""
     try:
-        return teachers.RecordedReplies(config.replies or REPLIES / f"{config.env}.jsonl")
+        return teachers.RecordedReplies(reply_book(config))
     except (OSError, ValueError) as error:
         fail(f"the replies file cannot be used: {error}; --replies names a reply book such as those in replies/")
 
@@ -223,21 +248,28 @@ def recorded_replies(config: Config) -> teachers.RecordedReplies:
 @cache  # one bill a process, for training and evaluation
 def live_replies(config: Config) -> teachers.LiveReplies:
     """The LLM behind --teacher-url with its reply book."""
-    if not (config.teacher_url and config.teacher_model):
-        fail("--teacher-url and --teacher-model are needed both, the endpoint and the name of its model")
-    name = f"{config.env}-{re.sub('[^A-Za-z0-9.-]', '_', config.teacher_model)}-{config.teacher_mode}.jsonl"
-    samples = config.teacher_samples if config.teacher_mode == "soft" else 1
+    if not config.teacher_model:
+        fail("--teacher-url is given without --teacher-model; name the model that the endpoint serves")
     try:
         endpoint = teachers.Endpoint(
             config.teacher_url,
             config.teacher_model,
             os.environ.get(config.teacher_key_env, ""),
             config.teacher_max_requests,
+            (config.teacher_prompt_price, config.teacher_completion_price),
         )
     except ValueError as error:
         fail(f"the LLM cannot be asked: {error}; see --teacher-url and --teacher-key-env")
     try:
-        return teachers.LiveReplies(config.replies or REPLIES / name, endpoint, samples, config.teacher_workers)
+        return teachers.LiveReplies(
+            reply_book(config),
+            endpoint,
+            config.teacher_mode,
+            config.teacher_samples,
+            config.teacher_temperature,
+            config.teacher_examples,
+            config.teacher_workers,
+        )
     except (OSError, ValueError) as error:
         fail(f"the replies file cannot be used: {error}; --replies names a book for this LLM's answers")
 
@@ -328,20 +360,22 @@ def train(config: Config, run_dir: Path) -> bool:
             # Log and save: an iteration's end is where a run can be cut and go on.
             returns = [sum(step.reward for step in trajectory) for trajectory in trajectories]
             total_steps += len(batch.actions)
-            log.write(
-                {
-                    "iteration": i,
-                    "steps": total_steps,
-                    "lambda": lambda_,
-                    "return": float(np.mean(returns)),
-                    "success": float(np.mean([r > 0 for r in returns])),
-                    "length": len(batch.actions) / len(returns),
-                    "distance": losses.pop("distance", ""),
-                    **losses,
-                    "invalid_share": teacher.pop_invalid_share() if teacher and lambda_ > 0 else "",
-                }
-            )
+            advice = teacher.pop_statistics() if teacher and lambda_ > 0 else {}
+            row = {
+                "iteration": i,
+                "steps": total_steps,
+                "lambda": lambda_,
+                "return": float(np.mean(returns)),
+                "success": float(np.mean([r > 0 for r in returns])),
+                "length": len(batch.actions) / len(returns),
+                "distance": losses.pop("distance", ""),
+                **losses,
+                "invalid_share": advice.get("invalid_share", ""),
+                "teacher_entropy": advice.get("teacher_entropy", ""),
+            }
+            bill = live_replies(config).statistics() if config.asks_llm else {}
             speed = (total_steps - steps_before) / (time.perf_counter() - started)
+            log.write(row, {"steps_per_second": speed, **{f"llm/{name}": number for name, number in bill.items()}})
             progress.set_postfix_str(log.summary(speed))
             save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer)
             if stop.is_set():
@@ -356,7 +390,7 @@ def train(config: Config, run_dir: Path) -> bool:
 
 
 class Log:
-    """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events add speed."""
+    """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events, with more."""
 
     def __init__(self, run_dir: Path, first: int) -> None:
         """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
@@ -370,22 +404,24 @@ class Log:
                 csv.DictWriter(file, self.rows[0]).writerows(self.rows)
         self.events = SummaryWriter(str(run_dir), purge_step=self.rows[-1]["steps"] + 1 if self.rows else None)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Append a row; an empty string stands for what this iteration does not have."""
+    def write(self, row: dict[str, Any], varying: dict[str, float]) -> None:
+        """Append a row; an empty string stands for what this iteration does not have.
+
+        `varying` differs from run to run, as speed does, and goes to the events only.
+        """
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, row)
             if not self.rows:
                 writer.writeheader()
             writer.writerow(row)
         self.rows.append(row)
-        for name, value in row.items():
+        for name, value in {**row, **varying}.items():
             if value != "":
                 self.events.add_scalar(name, value, row["steps"])
         self.events.flush()
 
     def summary(self, speed: float) -> str:
         """What the progress bar says of the last ten iterations."""
-        self.events.add_scalar("steps_per_second", speed, self.rows[-1]["steps"])
         mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
         now = self.rows[-1]
         distance = f"KL to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
@@ -603,7 +639,7 @@ def report(config: Config, run_dir: Path) -> None:
     teacher = None if config.method == "ppo" else make_teacher(config)
     if isinstance(teacher, teachers.Teacher):
         actors["teacher"] = teacher_acts(teacher, config.deterministic)
-        measured = evaluate(config, actors["teacher"]) | {"invalid_share": teacher.pop_invalid_share()}
+        measured = evaluate(config, actors["teacher"]) | teacher.pop_statistics()
         result |= {"teacher": measured} if config.method == "llm4teach" else measured
         if teacher.invalid_plans:
             plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
@@ -708,7 +744,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
         free = {"device", "episodes", "deterministic", "teacher_url", "teacher_key_env", "teacher_workers"}
-        free |= {"teacher_max_requests"} | ({"iterations"} if measure is None else set())
+        free |= {"teacher_max_requests", "teacher_prompt_price", "teacher_completion_price"}
+        free |= {"iterations"} if measure is None else set()
         for name in sorted(given.keys() - free):
             if given[name] != stored[name]:
                 flag = "--" + name.replace("_", "-")
@@ -734,7 +771,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if measure is None and config.method != "llm-only" and not train(config, run_dir):
             raise KeyboardInterrupt
         report(config, run_dir)
-        if config.teacher_url and config.method in ("llm4teach", "llm-only"):
+        if config.asks_llm:
             print(live_replies(config).summary())
         print(f"everything is in {run_dir}")
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
     python benchmarks/summary.py runs/*                   # folders that train.py made; prints Markdown
     python benchmarks/summary.py runs/* --plot curve.png  # and draws success over environment steps
+    python benchmarks/summary.py runs/* --teachers        # students beside their teachers instead, an LLM and mode a row
 
 A cell is the mean over the seeds, with the lowest and highest in brackets. Steps to 90 %: where the mean success of
 the last 100 training episodes first reaches 0.9; episodes are those of training, with sampled actions.
@@ -45,7 +46,39 @@ def cell(values: list[float], form: str) -> str:
     return mean if len(values) == 1 else f"{mean} ({format(min(values), form)}..{format(max(values), form)})"
 
 
-def plot(runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]], path: Path) -> None:
+Runs = dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]]  # task and method -> run folders, their eval.json
+
+
+def when(folders: list[Path], threshold: float) -> str:
+    """Thousands of environment steps until `threshold`, over the seeds that reach it."""
+    reached = [steps_to(threshold, folder) for folder in folders]
+    times = [steps / 1000 for steps in reached if steps is not None]
+    some = f" ({len(times)} of {len(reached)} seeds)" if 0 < len(times) < len(reached) else ""
+    return (cell(times, ".0f") + "k" if times else "never") + some
+
+
+def teachers(runs: Runs, threshold: float) -> None:
+    """Print a row for each task, LLM and mode: the teacher alone, its students, and when they reach the threshold."""
+    print("| task | LLM | mode | seeds | teacher: return | success | student: return | success | steps |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for env in train.PAPER:
+        groups: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+        for folder, result in runs[env, "llm4teach"]:
+            config = json.loads((folder / "config.json").read_text())
+            groups[config["teacher_model"] or "the paper's", config["teacher_mode"]].append((folder, result))
+        for (model, mode), group in sorted(groups.items()):
+            results = [result for _, result in group]
+            cells = [
+                cell([row[name] for row in rows], form)
+                for rows in ([result["teacher"] for result in results], results)
+                for name, form in (("return", ".3f"), ("success", ".1%"))
+            ]
+            seeds = ", ".join(str(result["seed"]) for result in results)
+            steps = when([folder for folder, _ in group], threshold)
+            print(f"| {env} | {model} | {mode} | {seeds} | {' | '.join(cells)} | {steps} |")
+
+
+def plot(runs: Runs, path: Path) -> None:
     """Success over environment steps for each task and method: the mean of the seeds and, lighter, their range."""
     import matplotlib
 
@@ -79,17 +112,20 @@ def plot(runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]], path: P
 
 
 def main() -> None:
-    """Read the run folders and print both tables."""
+    """Read the run folders and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders; those without eval.json are left out")
     parser.add_argument("--threshold", type=float, default=0.9, help="success that the second table asks for")
+    parser.add_argument("--teachers", action="store_true", help="compare LLMs and modes instead of methods")
     parser.add_argument("--plot", type=Path, help="draw success over environment steps here")
     arguments = parser.parse_args()
-    runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    runs: Runs = defaultdict(list)
     for folder in sorted(arguments.runs):
         if (folder / "eval.json").exists():
             result = json.loads((folder / "eval.json").read_text())
             runs[result["env"], result["method"]].append((folder, result))
+    if arguments.teachers:
+        return teachers(runs, arguments.threshold)
     methods = ("llm-only", "ppo", "hierarchical", "llm4teach")
     print("| task | method | seeds | length | return | success | paper: length | return | success |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -109,16 +145,9 @@ def main() -> None:
     for env in train.PAPER:
         row = []
         for method in methods[1:]:
-            reached = [steps_to(arguments.threshold, folder) for folder, _ in runs[env, method]]
-            total = [train.read_metrics(folder / "metrics.csv")[-1]["steps"] for folder, _ in runs[env, method]]
-            times = [steps / 1000 for steps in reached if steps is not None]
-            row.append(
-                (cell(times, ".0f") + "k" if times else "never")
-                + (f" ({len(times)} of {len(reached)} seeds)" if 0 < len(times) < len(reached) else "")
-                + f", {np.mean(total) / 1000:.0f}k"
-                if reached
-                else "not run"
-            )
+            folders = [folder for folder, _ in runs[env, method]]
+            total = [train.read_metrics(folder / "metrics.csv")[-1]["steps"] for folder in folders]
+            row.append(f"{when(folders, arguments.threshold)}, {np.mean(total) / 1000:.0f}k" if folders else "not run")
         print(f"| {env} | {' | '.join(row)} |")
     if arguments.plot:
         plot(runs, arguments.plot)

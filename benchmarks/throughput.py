@@ -3,9 +3,10 @@
     python benchmarks/throughput.py
 
 Training is the default run of train.py on SimpleDoorKey with the teacher asked in every state: collecting, asking,
-updating, logging and saving included. Random stepping is the stock MiniGrid-DoorKey-8x8-v0. Both take turns in one
-process, so that the ratio holds on a machine whose speed drifts. Prints a row a round, the peak memory, and at last
-`ratio X.XX`, the median of the rounds.
+updating, logging and saving included. Random stepping is the stock MiniGrid-DoorKey-8x8-v0. A second pair compares a
+live LLM whose reply book is full, and which nothing answers for, with the same book as a recorded teacher. All take
+turns in one process, so that the ratios hold on a machine whose speed drifts. Prints a row a round, the peak memory,
+`live/recorded X.XX` and at last `ratio X.XX`, medians of the rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -51,10 +53,11 @@ def training(config: train.Config) -> float:
 def main() -> None:
     """Measure both in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=60, help="of training, a round")
     parser.add_argument("--env", default="SimpleDoorKey")
     parser.add_argument("--student", default="small")
+    parser.add_argument("--teacher-model", default="qwen2.5-coder-1.5b", help="whose book is full, for the second pair")
     arguments = parser.parse_args()
     config = train.Config(
         env=arguments.env,
@@ -63,15 +66,25 @@ def main() -> None:
         i1=min(train.Config.i1, arguments.iterations),
         i2=arguments.iterations,
     )
-    train.check(config)
-    ratios = []
+    recorded = replace(config, teacher_model=arguments.teacher_model)
+    live = replace(recorded, teacher_url="http://127.0.0.1:9/v1")  # the discard port
+    for each in (config, recorded, live):
+        train.check(each)
+    ratios, pairs = [], []
     for number in range(arguments.rounds):
         before = random_stepping(2.0)
         trained = training(config)
         plain = (before + random_stepping(2.0)) / 2
         ratios.append(trained / plain)
-        print(f"round {number}: random stepping {plain:.0f} steps/s, training {trained:.0f} steps/s")
+        # In turn the first, since a machine slows down or speeds up over a pair.
+        speeds = {teacher: training(teacher) for teacher in ((recorded, live), (live, recorded))[number % 2]}
+        pairs.append(speeds[live] / speeds[recorded])
+        print(
+            f"round {number}: random stepping {plain:.0f} steps/s, training {trained:.0f} steps/s; with "
+            f"{arguments.teacher_model}'s book recorded {speeds[recorded]:.0f} steps/s, live {speeds[live]:.0f} steps/s"
+        )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    print(f"live/recorded {statistics.median(pairs):.2f}")
     print(f"ratio {statistics.median(ratios):.2f}")
 
 
