@@ -39,6 +39,7 @@ REPLIES = Path(__file__).parent / "replies"
 COLORS = ("red", "blue", "green", "purple", "yellow", "grey")
 COLOR_WORD = re.compile(rf"\b({'|'.join(COLORS)})\b")
 NO_PLAN = "(not a plan)"
+log = logging.getLogger(__name__)
 
 Shares = dict  # plan, "go to red key, pick up red key" -> its share of the LLM's answers
 
@@ -461,9 +462,6 @@ def judge_letters(records: Sequence[dict[str, Any]]) -> str:
 # ------------------------------------------------------------------------------------------------------------- endpoint
 
 
-log = logging.getLogger(__name__)
-
-
 class LLMError(RuntimeError):
     """The LLM gave no answer that can be used; the text says what was asked, what came and what to do."""
 
@@ -713,7 +711,8 @@ class LiveReplies:
             other = {name: record.get(name) for name in self.origin}
             if other != self.origin:
                 raise ValueError(f"{self.path} holds answers of {other}, not of {self.origin}; name another book")
-            self.book.setdefault(record["state"], {})[record["sample"]] = record["plans"]
+            answers = self.book.setdefault(record["state"], {})
+            answers[record.get("sample", len(answers))] = record["plans"]
 
     def missing(self, states: Sequence[str]) -> list[tuple[str, int]]:
         """What is still to be asked: states with the numbers of their samples or rotations."""
@@ -867,11 +866,15 @@ def record(replies: LiveReplies, states: Sequence[str]) -> None:
     with tqdm(total=len(replies.missing(states)), unit=" answers") as bar:
         replies.fill(states, bar.update)
     records = [record for record in read_records(replies.path) if record["state"] in states]
-    rows = {"states": len(states), "answers in the book": len(records), **replies.statistics()}
+    paid = replies.statistics()
+    names = ("requests", "prompt tokens", "completion tokens", "seconds waited")
+    rows = {"states": len(states), **{name: paid[name] for name in names}}
+    if any(replies.endpoint.prices):
+        rows["cost"] = paid["cost"]
     rows["share unparsable"] = sum(NO_PLAN in record["plans"] for record in records) / len(records)
     for name, number in rows.items():
-        print(f"{name:20}{number:12,.6g}")
-    print(f"the book is {replies.path}")
+        print(f"{name:18}{number:12,.4g}" if isinstance(number, float) else f"{name:18}{number:12,}")
+    print(f"of the {len(records)} answers on these states in {replies.path}")
     if replies.mode == "logprobs":
         print(judge_letters(records))
 

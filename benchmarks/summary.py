@@ -2,7 +2,7 @@
 
     python benchmarks/summary.py runs/*                   # folders that train.py made; prints Markdown
     python benchmarks/summary.py runs/* --plot curve.png  # and draws success over environment steps
-    python benchmarks/summary.py runs/* --teachers        # students beside their teachers instead, an LLM and mode a row
+    python benchmarks/summary.py runs/* --teachers        # students beside their teachers, a row for each LLM and mode
 
 A cell is the mean over the seeds, with the lowest and highest in brackets. Steps to 90 %: where the mean success of
 the last 100 training episodes first reaches 0.9; episodes are those of training, with sampled actions.
