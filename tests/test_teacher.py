@@ -77,14 +77,14 @@ def test_eq1_invalid_plans_are_counted_and_their_share_spread():
     np.testing.assert_allclose(teacher(None), [[0, 0.75, 0.125, 0.125]], atol=1e-7)
     teacher(None)
     assert teacher.invalid_plans == {"sing, east": 2, "absent, east": 2, "finished, finished": 2}
-    assert teacher.pop_invalid_share() == pytest.approx(0.4)
+    assert teacher.pop_statistics()["invalid_share"] == pytest.approx(0.4)
 
 
 def test_eq1_uniform_when_nothing_is_valid():
     teacher = toy_teacher({"sing": 0.3, "absent": 0.7})
     np.testing.assert_array_equal(teacher(None), [[0.25] * 4])
     assert teacher.option_probabilities(None) == {}
-    assert teacher.pop_invalid_share() == pytest.approx(1)
+    assert teacher.pop_statistics()["invalid_share"] == pytest.approx(1)
 
 
 def test_eq1_follows_the_observation():
@@ -104,15 +104,24 @@ def test_eq1_follows_the_observation():
     assert teacher.invalid_plans == {"count, wait": 1}
 
 
-def test_pop_invalid_share_is_the_mean_since_it_was_last_asked():
+def test_pop_statistics_is_the_mean_since_it_was_last_asked():
     teacher = Teacher(lambda state: {"sing": 0.5, "east": 0.5} if state == "odd" else {"east": 1.0},
                       lambda number: "odd" if number % 2 else "even", toy_option, 4)  # fmt: skip
     for number in (1, 2, 4, 6):
         teacher(number)
-    assert teacher.pop_invalid_share() == pytest.approx(0.125)  # (0.5 + 0 + 0 + 0) / 4
-    assert teacher.pop_invalid_share() == 0  # nothing asked since
+    assert teacher.pop_statistics()["invalid_share"] == pytest.approx(0.125)  # (0.5 + 0 + 0 + 0) / 4
+    assert teacher.pop_statistics()["invalid_share"] == 0  # nothing asked since
     teacher(1)
-    assert teacher.pop_invalid_share() == pytest.approx(0.5)
+    assert teacher.pop_statistics()["invalid_share"] == pytest.approx(0.5)
+
+
+def test_teacher_entropy_hand_worked():
+    sure, torn = toy_teacher({"east": 1.0}), toy_teacher({"east": 0.375, "north": 0.375, "sing": 0.25})
+    sure(None)
+    torn(None)
+    assert sure.pop_statistics() == {"invalid_share": 0, "teacher_entropy": 0}
+    # what can be followed are east and north, 0.375 / 0.75 = 1/2 each: log 2
+    assert torn.pop_statistics() == {"invalid_share": 0.25, "teacher_entropy": pytest.approx(np.log(2))}
 
 
 def test_hard_mode_follows_the_most_frequent_plan_only():
@@ -249,7 +258,7 @@ def test_every_option_advises_for_itself():
     every = EveryOption(["explore", "go {}", "drop {}", "open {}"], lambda _: "a red key", toys.__getitem__)
     # a row each; zeros for the one that has ended and the one that cannot start
     np.testing.assert_array_equal(every(None), [[0, 0, 0.5, 0.5], [1, 0, 0, 0], [0] * 4, [0] * 4])
-    assert every.pop_invalid_share() == 0
+    assert every.pop_statistics() == {}
 
 
 def test_every_option_in_a_room():

@@ -748,7 +748,7 @@ def test_bad_input_in_subprocess(arguments, tmp_path):
         ("envs.py", [], r"SimpleDoorKey: The agent[\s\S]*DivergedDoorKey: The agent"),
         ("options.py", [], r"explore: \d+ actions, (done|the episode ended)"),
         ("options.py", ["--options", "repaired", "--gif", "out.gif"], r"explore: \d+ actions, done"),
-        ("teacher.py", ["--replies", str(ROOT / "replies" / "LavaDoorKey.jsonl")], r"holds nothing\.\n +100%  explore"),
+        ("teacher.py", ["show", str(ROOT / "replies" / "LavaDoorKey.jsonl")], r"holds nothing\.\n +100.0%  explore"),
         ("ppo.py", [], r"solved\n$"),
     ],
     ids=["annealing", "envs", "options", "options-gif", "teacher", "ppo"],
@@ -777,7 +777,7 @@ def test_teacher_demo_where_it_lies():
     [
         ("options.py", ["--do", "fly"], "fly"),
         ("options.py", ["--do", "open purple door"], "open purple door"),
-        ("teacher.py", ["--replies", "nowhere.jsonl"], "nowhere.jsonl"),
+        ("teacher.py", ["show", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
 def test_demo_with_bad_input(script, arguments, says, tmp_path):
