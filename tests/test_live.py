@@ -110,9 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             good = json.dumps({"choices": [server.choice(body) for _ in range(count)],
                                "usage": {"prompt_tokens": 7, "completion_tokens": 3 * count}})  # fmt: skip
         if refused:
-            self.reply(
-                400, f"Unsupported parameter: {refused[0]!r}. Use 'max_completion_tokens' instead of 'max_tokens'."
-            )
+            instead = {"max_tokens": "Use 'max_completion_tokens' instead."}.get(refused[0], "")
+            self.reply(400, f"Unsupported parameter: {refused[0]!r}. {instead}")
         elif fault == "429":
             self.reply(429, "slow down", Retry_After="0")
         elif fault.isdecimal():
@@ -210,8 +209,8 @@ def test_choices_and_their_rotations(state, plans):
 
 def test_examples_of_the_letters_prompt_hand_worked():
     messages = letters_prompt(STATE, 1, len(EXAMPLES))
-    # The right choices are number 1, 2, 1, 1, 0 of the examples' lists; example n has its list turned by n.
-    assert [m["content"] for m in messages if m["role"] == "assistant"] == ["B", "B", "D", "B", "A"]
+    # The right choices are number 1 of 4, 2 of 3, 1 of 4, 1 of 2, 0 of 2, where example n has its list turned by n.
+    assert [m["content"] for m in messages if m["role"] == "assistant"] == ["B", "B", "D", "A", "A"]
     assert messages[-1]["content"] == f"State: {STATE}\nA. {PLAN}\nB. explore"
 
 
@@ -263,7 +262,7 @@ def test_letters_are_asked_for_in_every_rotation_and_averaged(serve, tmp_path):
 
 @pytest.mark.parametrize("letters", [None, {}])
 def test_an_endpoint_without_log_probabilities(serve, tmp_path, letters):
-    with pytest.raises(LLMError, match="gives no log-probabilities.*choose mode soft"):
+    with pytest.raises(LLMError, match=r"gives no log-probabilities.*choose mode soft"):
         LiveReplies(tmp_path / "b", Endpoint(serve(letters=letters).url, "m"), "logprobs")(STATE)
 
 
@@ -400,8 +399,10 @@ def test_a_crash_in_any_byte_of_a_line_costs_that_line_only(tmp_path):
 
 def test_kill_9_of_a_process_that_asks_loses_no_answer(serve, tmp_path):
     server, book = serve(delay=0.01), tmp_path / "b"
-    program = (f"from teacher import *\nreplies = LiveReplies({str(book)!r}, Endpoint({server.url!r}, 'm'), samples=60)\n"
-               f"print('ready', flush=True)\nreplies({STATE!r})")  # fmt: skip
+    program = (
+        f"from teacher import *\nreplies = LiveReplies({str(book)!r}, Endpoint({server.url!r}, 'm'), samples=60)\n"
+        f"print('ready', flush=True)\nreplies({STATE!r})"
+    )
     moments = random.Random(0)
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
