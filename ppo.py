@@ -48,10 +48,14 @@ def gae(
     return torch.tensor(advantages, dtype=rewards.dtype, device=rewards.device)
 
 
-def normalize(advantages: Tensor) -> Tensor:
-    """Zero mean, unit standard deviation over the batch, (T,); a single step's advantage becomes 0."""
-    deviation = advantages.std() if len(advantages) > 1 else advantages.new_ones(())
-    return (advantages - advantages.mean()) / (deviation + 1e-8)
+def normalize(advantages: Tensor, everyone: Tensor | None = None) -> Tensor:
+    """Zero mean, unit standard deviation over the batch, (T,); a single step's advantage becomes 0.
+
+    everyone: the advantages of all workers, where there are several, to take mean and deviation over instead.
+    """
+    everyone = advantages if everyone is None else everyone
+    deviation = everyone.std() if len(everyone) > 1 else everyone.new_ones(())
+    return (advantages - everyone.mean()) / (deviation + 1e-8)
 
 
 def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
@@ -271,23 +275,33 @@ def update(
     epochs: int,
     minibatch_size: int,
     max_grad_norm: float,
+    steps: int | None = None,
+    average_gradients: Callable[[list[nn.Parameter], int], None] | None = None,
     **coefficients: Any,
 ) -> dict[str, float]:
     """`epochs` passes of minibatch gradient steps on `llm4teach_loss`; returns the mean of each part of the loss.
 
     The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each
     epoch.
+
+    Several workers, each with its own batch, go through the same gradient steps (ddppo.py).  steps: in all their
+    batches together.  average_gradients: given the student's weights and the number of rows that their gradients are
+    means over, makes them means over all workers' rows.
     """
     history: list[dict[str, Tensor]] = []
-    size = len(batch.actions)
+    weights = list(student.parameters())
     for _ in range(epochs):
-        for rows in torch.randperm(size).to(batch.actions.device).tensor_split(-(-size // minibatch_size)):
-            loss, parts = llm4teach_loss(student, Batch(*(field[rows] for field in batch)), lambda_, **coefficients)
+        order = torch.randperm(len(batch.actions)).to(batch.actions.device)
+        for rows in order.tensor_split(-(-(steps or len(order)) // minibatch_size)):
             optimizer.zero_grad()
-            loss.backward()
+            if len(rows):
+                loss, parts = llm4teach_loss(student, Batch(*(field[rows] for field in batch)), lambda_, **coefficients)
+                loss.backward()
+                history.append(parts)
+            if average_gradients:
+                average_gradients(weights, len(rows))
             nn.utils.clip_grad_norm_(student.parameters(), max_grad_norm)
             optimizer.step()
-            history.append(parts)
     return {name: torch.stack([parts[name] for parts in history]).mean().item() for name in history[0]}
 
 

@@ -4,6 +4,7 @@
     python train.py --env LavaDoorKey --seed 1             # another task
     python train.py --method llm-only --env LavaDoorKey    # the teacher alone
     python train.py --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME    # an LLM of your own as teacher
+    torchrun --nproc_per_node=4 train.py                   # four workers, DD-PPO; also with --resume
     python train.py --resume RUN_DIR                       # go on where a run was cut off
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
@@ -39,6 +40,7 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 import annealing
+import ddppo
 import envs
 import options
 import ppo
@@ -142,31 +144,41 @@ class Decision(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One transition; `ended` without `terminated` means that the time limit cut the episode off."""
+    """One transition; `truncated` means that the time limit cut the episode off."""
 
     observation: np.ndarray
     decision: Decision
     reward: float
     after: np.ndarray
     terminated: bool
-    ended: bool
+    truncated: bool
 
 
 Act = Callable[[Sequence[np.ndarray]], Sequence[Decision]]
 
 
-def play(rooms: Sequence[envs.DoorKeyEnv], seeds: Sequence[int], act: Act) -> list[list[Step]]:
-    """Play one whole episode in every room, all rooms in step so that `act` decides for many at once."""
+def play(
+    rooms: Sequence[envs.DoorKeyEnv], seeds: Sequence[int], act: Act, stop: Callable[[], bool] = lambda: False
+) -> list[list[Step]]:
+    """Play one whole episode in every room, all rooms in step so that `act` decides for many at once.
+
+    Once `stop` says so, episodes that are not over are left where they are.
+    """
     observations = [room.reset(seed=seed)[0] for room, seed in zip(rooms, seeds)]
     trajectories: list[list[Step]] = [[] for _ in seeds]
     running = list(range(len(seeds)))
-    while running:
+    while running and not (trajectories[0] and stop()):
         for k, decision in zip(running, act([observations[k] for k in running])):
             after, reward, terminated, truncated, _ = rooms[k].step(decision.action)
-            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, terminated or truncated))
+            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated))
             observations[k] = after
-        running = [k for k in running if not trajectories[k][-1].ended]
+        running = [k for k in running if not is_over(trajectories[k])]
     return trajectories
+
+
+def is_over(trajectory: list[Step]) -> bool:
+    """Whether the episode has ended."""
+    return trajectory[-1].terminated or trajectory[-1].truncated
 
 
 def student_acts(
@@ -280,23 +292,27 @@ def option_names(env: str) -> list[str]:
     return ["explore", *(f"{verb} {thing}" for thing in envs.TASKS[env].things for verb in verbs[thing.split()[-1]])]
 
 
-def make_student(config: Config) -> tuple[ppo.Student, torch.device]:
-    """The student, on its device."""
+def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch.device]:
+    """The student, on the worker's device; the same weights for all workers."""
     try:
         device = torch.device(config.device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", world.local_rank)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         why = first_line(error)
         fail(f"device {config.device!r} cannot be used ({why}); --device takes cpu, or cuda where there is a GPU")
     # A small net runs faster on one thread.
-    torch.set_num_threads(1 if config.student == "small" else os.cpu_count() or 1)
+    torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // world.size))
     torch.manual_seed(config.seed)
     num_teachers = len(option_names(config.env)) if config.method == "hierarchical" else 1
     return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
 
 
-def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Config, device: torch.device) -> ppo.Batch:
-    """Lay the trajectories end to end and estimate advantages."""
+def make_batch(
+    trajectories: list[list[Step]], student: ppo.Student, config: Config, device: torch.device, world: ddppo.World
+) -> ppo.Batch:
+    """Lay the trajectories end to end and estimate advantages, normalised over all workers'."""
     steps = [step for trajectory in trajectories for step in trajectory]
     decisions = [step.decision for step in steps]
     with torch.no_grad():
@@ -308,7 +324,7 @@ def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Con
         values,
         torch.tensor(next_values),
         torch.tensor([step.terminated for step in steps]),
-        torch.tensor([step.ended for step in steps]),
+        torch.tensor([step is trajectory[-1] for trajectory in trajectories for step in trajectory]),
         config.discount,
         config.gae_lambda,
     )
@@ -317,28 +333,36 @@ def make_batch(trajectories: list[list[Step]], student: ppo.Student, config: Con
         torch.from_numpy(np.stack([step.observation for step in steps])),
         torch.tensor([decision.action for decision in decisions]),
         torch.tensor([decision.log_prob for decision in decisions]),
-        ppo.normalize(advantages),
+        ppo.normalize(advantages, world.gather(advantages)),
         advantages + values,
         torch.from_numpy(np.stack(advice)) if advice else torch.empty(len(steps), 0, 0),
     )
     return ppo.Batch(*(column.to(device) for column in batch))
 
 
-def train(config: Config, run_dir: Path) -> bool:
-    """Algorithm 1, from the run folder's checkpoint on; False if a signal stopped it before the last iteration."""
-    student, device = make_student(config)
+def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
+    """Algorithm 1, from the run folder's checkpoint on; False if a signal stopped it before the last iteration.
+
+    Every worker of the world runs this, with its share of the rooms; rank 0 logs and saves.
+    """
+    student, device = make_student(config, world)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    rooms = envs.make_rooms(config.env, config.num_trajectories)
+    rooms = envs.make_rooms(config.env, len(range(world.rank, config.num_trajectories, world.size)))
     teacher = None if config.method == "ppo" else make_teacher(config)
     i2 = config.iterations if config.method == "hierarchical" else config.i2
     anneal = partial(
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
     )
-    first, total_steps = load_checkpoint(run_dir, config, student, optimizer)
-    log = Log(run_dir, first)
-    write_config(config, run_dir)
+    if world.rank > 0:
+        torch.manual_seed(config.seed + (world.rank << 32) & 2**63 - 1)  # equal weights, but actions of its own
+    first, total_steps = load_checkpoint(run_dir, config, student, optimizer, world.rank, device)
+    log = Log(run_dir, first) if world.rank == 0 else None
+    if log:
+        write_config(config, run_dir)
     started, steps_before = time.perf_counter(), total_steps
-    progress = tqdm(range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True)
+    progress = tqdm(
+        range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True, disable=not log
+    )
     with stop_on_signal() as stop:
         for i in progress:
             # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
@@ -347,46 +371,56 @@ def train(config: Config, run_dir: Path) -> bool:
 
             # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
             seeds = envs.training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)
-            trajectories = play(rooms, seeds, student_acts(student, teacher if lambda_ > 0 else None, device))
+            act = student_acts(student, teacher if lambda_ > 0 else None, device)
+            with world.collecting(i) as cut_short:
+                trajectories = play(rooms, seeds[world.rank :: world.size], act, cut_short)
 
             # Estimate advantages, and minimise L_RL + lambda * E[H(pi_T, pi_theta)], Eq. (2).
-            batch = make_batch(trajectories, student, config, device)
+            batch = make_batch(trajectories, student, config, device, world)
+            steps = world.sum(len(batch.actions))
             losses = ppo.update(
                 student, optimizer, batch, lambda_, epochs=config.epochs, minibatch_size=config.minibatch_size,
-                max_grad_norm=config.max_grad_norm, clip=config.clip, value_coef=config.value_coef,
-                entropy_coef=config.entropy_coef, uniform_coef=config.uniform_coef,
+                max_grad_norm=config.max_grad_norm, steps=steps, average_gradients=world.average_gradients,
+                clip=config.clip, value_coef=config.value_coef, entropy_coef=config.entropy_coef,
+                uniform_coef=config.uniform_coef,
             )  # fmt: skip
 
             # Log and save: an iteration's end is where a run can be cut and go on.
-            returns = [sum(step.reward for step in trajectory) for trajectory in trajectories]
-            total_steps += len(batch.actions)
+            total_steps += steps
             advice = teacher.pop_statistics() if teacher and lambda_ > 0 else {}
-            row = {
-                "iteration": i,
-                "steps": total_steps,
-                "lambda": lambda_,
-                "return": float(np.mean(returns)),
-                "success": float(np.mean([r > 0 for r in returns])),
-                "length": len(batch.actions) / len(returns),
-                "distance": losses.pop("distance", ""),
-                **losses,
-                "invalid_share": advice.get("invalid_share", ""),
-                "teacher_entropy": advice.get("teacher_entropy", ""),
-            }
-            bill = live_replies(config).statistics() if config.asks_llm else {}
-            speed = (total_steps - steps_before) / (time.perf_counter() - started)
-            log.write(row, {"steps_per_second": speed, **{f"llm/{name}": number for name, number in bill.items()}})
-            progress.set_postfix_str(log.summary(speed))
-            save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer)
-            if stop.is_set():
+            means = world.mean({**losses, **advice})
+            episodes = [(sum(step.reward for step in t), len(t)) for t in trajectories if is_over(t)]
+            returns, lengths = world.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 2)).numpy().T
+            random = world.gather(random_state(device))
+            if log:
+                row = {
+                    "iteration": i,
+                    "steps": total_steps,
+                    "lambda": lambda_,
+                    "return": float(np.mean(returns)),
+                    "success": float(np.mean(returns > 0)),
+                    "length": float(np.mean(lengths)),
+                    **{name: means.get(name, "") for name in MEANS},
+                }
+                bill = live_replies(config).statistics() if config.asks_llm else {}
+                speed = (total_steps - steps_before) / (time.perf_counter() - started)
+                log.write(row, {"steps_per_second": speed, **{f"llm/{name}": number for name, number in bill.items()}})
+                progress.set_postfix_str(log.summary(speed))
+                save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer, random)
+            if world.sum(stop.is_set()):  # all stop after the same iteration
                 progress.close()
                 return False
-    write_weights(run_dir / "student.pt", student.state_dict())
-    log.events.close()
+    if log:
+        write_weights(run_dir / "student.pt", student.state_dict())
+        log.events.close()
     return True
 
 
 # -------------------------------------------------------------------------------------------- what a run leaves behind
+
+
+# What the update and the teacher say of an iteration, empty where there is no teacher.
+MEANS = ("distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy")
 
 
 class Log:
@@ -455,8 +489,20 @@ def write_config(config: Config, run_dir: Path) -> None:
         part.write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
+def random_state(device: torch.device) -> torch.Tensor:
+    """A worker's random numbers to come, on the CPU and, behind them, on its GPU, (1, bytes)."""
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    return torch.cat(states)[None]
+
+
 def save_checkpoint(
-    run_dir: Path, config: Config, iteration: int, steps: int, student: ppo.Student, optimizer: torch.optim.Optimizer
+    run_dir: Path,
+    config: Config,
+    iteration: int,
+    steps: int,
+    student: ppo.Student,
+    optimizer: torch.optim.Optimizer,
+    random: torch.Tensor,
 ) -> None:
     """Everything the next iteration depends on; rooms need no saving, each iteration seeds its own."""
     state = {
@@ -465,16 +511,23 @@ def save_checkpoint(
         "steps": steps,
         "student": student.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if config.device.startswith("cuda") else [],
+        "random": random,
     }
     write_weights(run_dir / "checkpoint.pt", state)
 
 
 def load_checkpoint(
-    run_dir: Path, config: Config, student: ppo.Student, optimizer: torch.optim.Optimizer
+    run_dir: Path,
+    config: Config,
+    student: ppo.Student,
+    optimizer: torch.optim.Optimizer,
+    rank: int,
+    device: torch.device,
 ) -> tuple[int, int]:
-    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file."""
+    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file.
+
+    A worker beyond those that saved goes on with the random numbers that it was born with.
+    """
     path = run_dir / "checkpoint.pt"
     if not path.exists():
         return 0, 0
@@ -487,9 +540,11 @@ def load_checkpoint(
                 )
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] and config.device.startswith("cuda"):
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if rank < len(state["random"]):
+            random, on_cpu = state["random"][rank], len(torch.get_rng_state())
+            torch.set_rng_state(random[:on_cpu].clone())  # torch aborts on a view
+            if device.type == "cuda" and len(random) > on_cpu:
+                torch.cuda.set_rng_state(random[on_cpu:].clone(), device)
         return int(state["iteration"]), int(state["steps"])
     except Exception as error:  # what is in the file may be of any shape
         fail(f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own or train again")
@@ -613,7 +668,7 @@ def table(config: Config, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def report(config: Config, run_dir: Path) -> None:
+def report(config: Config, run_dir: Path, world: ddppo.World) -> None:
     """Evaluate, print the table and write eval.json; with a student also play.gif and curve.png."""
     actors: dict[str, Act] = {}
     result: dict[str, Any] = {"env": config.env, "method": config.method, "episodes": config.episodes}
@@ -628,7 +683,7 @@ def report(config: Config, run_dir: Path) -> None:
         path = run_dir / "student.pt"
         if not path.exists():
             fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
-        student, device = make_student(config)
+        student, device = make_student(config, world)
         try:
             student.load_state_dict(read_weights(path))
         except RuntimeError as error:
@@ -698,7 +753,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check(config: Config) -> None:
+def check(config: Config, world: ddppo.World) -> None:
     """End with a clear line where a setting is out of range, or names a device or replies that cannot be used."""
     kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
     for f in fields(Config):
@@ -714,7 +769,7 @@ def check(config: Config) -> None:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
         fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
-    make_student(config)
+    make_student(config, world)
     if config.method != "ppo":
         make_teacher(config)
 
@@ -732,8 +787,8 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
         fail(f"{run_dir / 'config.json'} cannot be read: {error}; restore a copy or train again")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, resume, or evaluate."""
+def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config, bool]:
+    """The configuration of a run whose folder is there, and whether it is only to be measured."""
     given = vars(parse(arguments))
     resume, measure = given.pop("resume", None), given.pop("eval", None)
     if resume is not None and measure is not None:
@@ -756,7 +811,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = Path(config.run_dir or Path("runs") / name)
         config = replace(config, run_dir=str(run_dir))
-    check(config)
+    check(config, world)
     if resume is None and measure is None:
         if run_dir.exists():
             fail(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
@@ -766,11 +821,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 write_config(config, part)
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
+    return config, measure is not None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, resume, or evaluate; the first worker reads the command line and measures."""
+    world = ddppo.World()
+    config, only_measure = prepare(arguments, world) if world.rank == 0 else (Config(), False)
+    world.join()
+    settings, only_measure = json.loads(world.broadcast(json.dumps((asdict(config), only_measure))))
+    config = Config(**settings)
+    run_dir = Path(config.run_dir)
     resuming = f"python train.py --resume {run_dir}"
     try:
-        if measure is None and config.method != "llm-only" and not train(config, run_dir):
+        if not only_measure and config.method != "llm-only" and not train(config, run_dir, world):
             raise KeyboardInterrupt
-        report(config, run_dir)
+        world.leave()
+        if world.rank > 0:
+            return
+        report(config, run_dir, world)
         if config.asks_llm:
             print(live_replies(config).summary())
         print(f"everything is in {run_dir}")
@@ -781,6 +850,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"{error}; what was trained is kept: make room or give access, then {resuming}")
     except (teachers.UnknownStateError, teachers.LLMError) as error:
         fail(f"{error}; what was trained is kept, go on with: {resuming}")
+    except ddppo.LostWorkerError as error:
+        fail(f"{error}; what was trained is kept, go on with any number of workers: {resuming}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 import gymnasium as gym
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import ddppo
 import train
 
 
@@ -45,7 +46,7 @@ def training(config: train.Config) -> float:
     """Steps per second of a training run from its first iteration to its last."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        train.train(config, Path(folder))
+        train.train(config, Path(folder), ddppo.World())
         seconds = time.perf_counter() - started
         return train.read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
 
@@ -69,7 +70,7 @@ def main() -> None:
     recorded = replace(config, teacher_model=arguments.teacher_model)
     live = replace(recorded, teacher_url="http://127.0.0.1:9/v1")  # the discard port
     for each in (config, recorded, live):
-        train.check(each)
+        train.check(each, ddppo.World())
     ratios, pairs = [], []
     for number in range(arguments.rounds):
         before = random_stepping(2.0)

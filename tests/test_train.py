@@ -248,7 +248,7 @@ def test_hierarchical_learns_weights_and_never_leaves_its_teachers(no_pictures):
     train.main(tiny("run", method="hierarchical", iterations=3, i2=1, learning_rate=0.01))
     assert [float(row["lambda"]) for row in read_metrics(Path("run"))] == [10, 0.1, 0.1]
     config = train.Config(**json.loads(Path("run/config.json").read_text()))
-    student, _ = train.make_student(config)  # before the training
+    student, _ = train.make_student(config, train.ddppo.World())  # before the training
     learned = weights(Path("run"))
     assert learned["over_teachers.weight"].shape == (len(train.option_names("DivergedDoorKey")), 64)
     assert not torch.equal(learned["over_teachers.weight"], student.over_teachers.weight)
@@ -605,8 +605,16 @@ def test_corrupt_config(flag, text, finished, capsys):
 def test_checkpoint_of_another_run(changes, finished, capsys):
     state = torch.load(finished / "checkpoint.pt", weights_only=True)
     config = train.Config(**{**state["config"], **changes})
-    student, _ = train.make_student(config)
-    train.save_checkpoint(finished, config, 1, 99, student, torch.optim.Adam(student.parameters()))
+    student, _ = train.make_student(config, train.ddppo.World())
+    train.save_checkpoint(
+        finished,
+        config,
+        1,
+        99,
+        student,
+        torch.optim.Adam(student.parameters()),
+        train.random_state(torch.device("cpu")),
+    )
     before = contents(finished)
     line = refused(capsys, "--resume", finished)
     assert "checkpoint.pt" in line

@@ -1,0 +1,155 @@
+"""DD-PPO (Wijmans et al. 2020): decentralised, distributed, synchronous; no server, every worker learns.
+
+    torchrun --nproc_per_node=4 train.py       # four workers, each with its own rooms and the same student
+    python ddppo.py                            # two workers' averaged gradient beside that of their joined batch
+
+A worker collects experience with its own rooms, then all go through the same gradient steps: each takes the gradient
+on its own rows of a minibatch, and the mean over all rows of all workers is what everybody's optimizer gets. Weights
+that start equal stay equal, so nothing but gradients is ever sent. Who collects slowly is cut short: once a share of
+the workers is done, the others stop where they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+PATIENCE = 0.6  # share of the workers that must be done before the others are cut short; Wijmans et al.'s
+
+
+class LostWorkerError(RuntimeError):
+    """Another worker is gone, or did not answer in time."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Around what all workers do at once: whatever fails there failed because of another one."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = "it is gone" if "losed by peer" in str(error) or "reset by peer" in str(error) else str(error)
+        raise LostWorkerError(f"another worker was lost: {reason}".splitlines()[0]) from None
+
+
+class World:
+    """All workers as one of them sees them; a single process is a world of one, and sends nothing."""
+
+    def __init__(self) -> None:
+        """What torchrun says in the environment, if it started this process."""
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+
+    def join(self, timeout: timedelta = timedelta(minutes=30)) -> None:
+        """Wait for all workers.  `timeout`: how long one waits for the others, here and later."""
+        if self.size > 1:
+            with together():
+                backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+                dist.init_process_group(backend, timeout=timeout)
+                self.store = dist.distributed_c10d._get_default_store()
+
+    def leave(self) -> None:
+        """Be done with the others."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def broadcast(self, text: str) -> str:
+        """Rank 0's text, for everybody."""
+        texts = [text]
+        if self.size > 1:
+            with together():
+                dist.broadcast_object_list(texts)
+        return texts[0]
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all workers, (N, ...), in the order of ranks, from each one's (n, ...); n may differ."""
+        if self.size == 1:
+            return rows
+        own = torch.tensor([len(rows)], device=rows.device)
+        counts = [torch.zeros_like(own) for _ in range(self.size)]
+        with together():
+            dist.all_gather(counts, own)
+            padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
+            padded[: len(rows)] = rows
+            pieces = [torch.empty_like(padded) for _ in counts]
+            dist.all_gather(pieces, padded)
+        return torch.cat([piece[:count] for piece, count in zip(pieces, counts)])
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter], rows: int) -> None:
+        """Replace each worker's gradient, of a mean over its own `rows`, by that of the mean over everybody's rows.
+
+        g = sum_r n_r g_r / sum_r n_r, the same sum in the same order for all; a worker without rows counts as none.
+        """
+        if self.size == 1:
+            return
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients] + [gradients[0].new_ones(1)]) * rows
+        with together():
+            dist.all_reduce(flat)
+        at = 0
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = (flat[at : at + gradient.numel()] / flat[-1]).view_as(gradient)
+            at += gradient.numel()
+
+    def sum(self, number: int) -> int:
+        """Over all workers."""
+        return int(self.gather(torch.tensor([number])).sum())
+
+    def mean(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Over all workers, each of which brings the same names."""
+        rows = self.gather(torch.tensor([list(numbers.values())], dtype=torch.float64))
+        return dict(zip(numbers, rows.mean(0).tolist()))
+
+    @contextmanager
+    def collecting(self, iteration: int) -> Iterator[Callable[[], bool]]:
+        """Around a worker's collection; gives what tells it that it is among the last and should stop where it is."""
+        if self.size == 1:
+            yield lambda: False
+        else:
+            done = f"workers done with iteration {iteration}"
+            yield lambda: self.store.add(done, 0) >= PATIENCE * self.size
+            self.store.add(done, 1)
+
+
+def demo_gradient(world: World, rows: Tensor, targets: Tensor) -> list[float]:
+    """Of a linear model's mean squared error: a worker's own, averaged over all workers."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1)
+    (model(rows).squeeze(-1) - targets).pow(2).mean().backward()
+    world.average_gradients(list(model.parameters()), len(rows))
+    return [p.grad.flatten()[0].item() for p in model.parameters() if p.grad is not None]
+
+
+def demo_worker(rank: int, rows: Tensor, targets: Tensor, port: int) -> None:
+    """One of two workers, with its own part of the rows."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world = World()
+    world.join()
+    own = slice(0, 20) if rank == 0 else slice(20, None)
+    print(f"worker {rank} of 2       {demo_gradient(world, rows[own], targets[own])}")
+    world.leave()
+
+
+def main() -> None:
+    """Compare the gradient that two workers average with that of one process on their joined rows."""
+    import socket
+
+    import torch.multiprocessing as mp
+
+    torch.manual_seed(1)
+    rows, targets = torch.randn(64, 8), torch.randn(64)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(demo_worker, args=(rows, targets, port), nprocs=2)
+    print(f"alone, joined rows  {demo_gradient(World(), rows, targets)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Several workers on gloo: what they gather and average against one process, and what becomes of the lost."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributions import Categorical
+
+import ddppo
+import ppo
+import train
+
+ROOT = Path(train.__file__).parent
+
+
+def work(rank, size, port, task, folder):
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = ddppo.World()
+    world.join()
+    torch.save(task(world), folder / f"{rank}.pt")
+    world.leave()
+
+
+def in_workers(size, task, folder):
+    """What `task(world)` returns in each of `size` processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, args=(size, port, task, folder), nprocs=size)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def gather_all_sorts(world):
+    mine = torch.full((world.rank * 2, 3), float(world.rank), dtype=torch.float64)  # rank 0 has no rows
+    state = torch.arange(4, dtype=torch.uint8)[None] + world.rank
+    return {
+        "rows": world.gather(mine),
+        "bytes": world.gather(state),
+        "sum": world.sum(world.rank + 1),
+        "mean": world.mean({"a": world.rank, "b": 2.0}),
+        "text": world.broadcast(f"said by {world.rank}"),
+    }
+
+
+def test_gather_sum_mean_and_broadcast(tmp_path):
+    for found in in_workers(3, gather_all_sorts, tmp_path):
+        assert found["rows"].tolist() == [[1.0] * 3] * 2 + [[2.0] * 3] * 4
+        assert found["rows"].dtype == torch.float64
+        assert found["bytes"].tolist() == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
+        assert (found["sum"], found["mean"], found["text"]) == (6, {"a": 1.0, "b": 2.0}, "said by 0")
+
+
+def test_alone_nothing_is_sent():
+    world, rows = ddppo.World(), torch.ones(2, 3)
+    world.join()
+    assert world.gather(rows) is rows
+    assert (world.sum(4), world.mean({"a": 0.1}), world.broadcast("x")) == (4, {"a": 0.1}, "x")
+    with world.collecting(0) as cut_short:
+        assert not cut_short()
+    world.leave()
+
+
+def batch_and_student():
+    torch.manual_seed(0)
+    student = ppo.Student(nn.Linear(4, 8), 8, nn.Linear(8, 3), nn.Linear(8, 1))
+    observations = torch.randn(50, 4)
+    policy = Categorical(logits=torch.randn(50, 3))
+    actions = policy.sample()
+    advantages = torch.randn(50)
+    teachers = torch.rand(50, 1, 3).softmax(-1)
+    return ppo.Batch(observations, actions, policy.log_prob(actions), advantages, torch.randn(50), teachers), student
+
+
+def update(world, rows, epochs=1, minibatch_size=50):
+    """Weights after an update on some rows of the batch, advantages normalised over everybody's."""
+    batch, student = batch_and_student()
+    batch = ppo.Batch(*(field[rows] for field in batch))
+    batch = batch._replace(advantages=ppo.normalize(batch.advantages, world.gather(batch.advantages)))
+    torch.manual_seed(world.rank)
+    ppo.update(
+        student, torch.optim.Adam(student.parameters(), lr=1e-2), batch, 0.5, epochs=epochs,
+        minibatch_size=minibatch_size, max_grad_norm=0.5, steps=world.sum(len(batch.actions)),
+        average_gradients=world.average_gradients, clip=0.2, value_coef=0.5, entropy_coef=0.01, uniform_coef=0.1,
+    )  # fmt: skip
+    gradients = torch.cat([p.grad.flatten() for p in student.parameters()])
+    return {"weights": nn.utils.parameters_to_vector(student.parameters()).detach(), "gradients": gradients}
+
+
+def update_own_part(world):
+    own = slice(0, 13) if world.rank == 0 else slice(13, None)
+    return update(world, own)
+
+
+def test_two_workers_take_the_gradient_step_of_one_on_the_joined_batch(tmp_path):
+    one, two = in_workers(2, update_own_part, tmp_path)
+    alone = update(ddppo.World(), slice(None))
+    for name, tensor in alone.items():
+        assert torch.equal(one[name], two[name])
+        torch.testing.assert_close(one[name], tensor, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(alone["gradients"], update(ddppo.World(), slice(0, 13))["gradients"], rtol=1e-2)
+
+
+def update_with_few_rows(world):
+    own = slice(0, 2) if world.rank == 0 else slice(2, None)  # two rows for ten minibatches
+    return update(world, own, epochs=3, minibatch_size=5)
+
+
+def test_weights_stay_equal_also_where_a_worker_has_no_rows_in_a_minibatch(tmp_path):
+    one, two = in_workers(2, update_with_few_rows, tmp_path)
+    assert torch.equal(one["weights"], two["weights"])
+    assert torch.isfinite(one["weights"]).all()
+
+
+def collect_until_cut_short(world):
+    told = []
+    with world.collecting(7) as cut_short:
+        told.append(cut_short())  # nobody is done before all have asked
+        world.sum(0)
+        if world.rank == 2:
+            deadline = time.monotonic() + 60
+            while not cut_short() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            told.append(cut_short())
+    with world.collecting(8) as cut_short:
+        told.append(cut_short())
+        world.sum(0)
+    return told
+
+
+def test_the_last_of_three_is_cut_short_when_two_are_done(tmp_path):
+    # 2 of 3 is more than 60 %, 1 of 3 is not; the next iteration counts anew
+    assert in_workers(3, collect_until_cut_short, tmp_path) == [[False, False], [False, False], [False, True, False]]
+
+
+def test_an_episode_that_is_cut_short_stays_in_the_batch_and_out_of_the_statistics():
+    rooms = train.envs.make_rooms("SimpleDoorKey", 2)
+    wander = lambda observations: [train.Decision(0) for _ in observations]  # noqa: E731
+    answers = iter([False, False, False, True])
+    trajectories = train.play(rooms, [1, 3], wander, lambda: next(answers))
+    assert [len(trajectory) for trajectory in trajectories] == [4, 4]  # asked after the first step on
+    assert not any(map(train.is_over, trajectories))
+    assert not trajectories[0][-1].terminated  # so it is bootstrapped
+
+
+# ----------------------------------------------------------------------------------------------------------- torchrun
+
+
+def torchrun(workers, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={workers}", "--master_port=0",
+               "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(ROOT / "train.py"), *arguments]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+def tiny(folder):
+    return ["--env", "SimpleDoorKey", "--iterations", "5", "--i1", "2", "--i2", "4", "--num-trajectories", "5",
+            "--episodes", "4", "--run-dir", str(folder)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "run"
+    process = torchrun(2, *tiny(folder))
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return folder, output
+
+
+def test_two_workers_make_one_run(finished):
+    folder, output = finished
+    rows = train.read_metrics(folder / "metrics.csv")
+    assert [row["iteration"] for row in rows] == list(range(5))
+    assert rows[0]["steps"] == round(5 * rows[0]["length"])  # episodes of both workers, 3 and 2
+    assert output.count("everything is in") == 1
+    assert {"student.pt", "eval.json", "curve.png", "play.gif", "checkpoint.pt"} < {
+        path.name for path in folder.iterdir()
+    }
+
+
+def kill_a_worker(process, folder, rows):
+    """SIGKILL the second worker once there are so many rows."""
+    while not (folder / "metrics.csv").exists() or len((folder / "metrics.csv").read_text().splitlines()) <= rows:
+        assert process.poll() is None
+        time.sleep(0.02)
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_ends_the_run_in_a_line_and_it_can_go_on(finished, tmp_path):
+    process = torchrun(2, *tiny(tmp_path / "run"))
+    killer = threading.Thread(target=kill_a_worker, args=(process, tmp_path / "run", 2))
+    killer.start()
+    output = process.communicate(timeout=300)[0]
+    killer.join()
+    assert process.returncode != 0
+    assert re.search(r"train\.py: another worker was lost.*--resume", output), output
+    process = torchrun(2, "--resume", str(tmp_path / "run"))
+    assert process.communicate(timeout=300)[0].count("everything is in") == 1
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished[0] / "metrics.csv").read_bytes()
+
+
+def test_another_number_of_workers_goes_on(finished, tmp_path):
+    folder = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(finished[0]), str(folder)], check=True)
+    process = torchrun(3, "--resume", str(folder), "--iterations", "7")
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert len(train.read_metrics(folder / "metrics.csv")) == 7
+
+
+def test_a_bad_flag_is_told_once(tmp_path):
+    process = torchrun(2, *tiny(tmp_path / "run"), "--clip", "-1")
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode != 0
+    assert output.count("train.py: --clip is -1.0") == 1
