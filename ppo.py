@@ -3,11 +3,11 @@
     python ppo.py                       # plain PPO, lambda = 0, solves CartPole-v1 in about 20 seconds
 
 L(theta) = L_RL(theta) + lambda * E[H(pi_T(. | s), pi_theta(. | s))], Eq. (2).  L_RL is clipped PPO (Schulman et al.
-2017): policy, value and entropy terms. H is the KL divergence for categorical policies. Everything here speaks to
-`torch.distributions`, so a policy of another kind brings only its own distribution and its own distance H.
+2017): policy, value and entropy terms. H is the KL divergence for categorical policies (MiniGrid) and the squared
+Wasserstein-2 distance for Gaussian ones (Habitat); see `distance`.
 
-Shapes: B observations in a batch, A actions, K teachers (1 for LLM4Teach: its mixture; one per option for the
-hierarchical baseline).
+Shapes: B observations in a batch, T steps, A actions to choose from or an action of D numbers, K teachers: the options,
+or 1 where they are mixed already.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Categorical, Distribution, Independent, Normal
 
 
 def gae(
@@ -80,23 +80,94 @@ def mix_teachers(weights: Tensor, teachers: Tensor) -> Tensor:
     return (weights.unsqueeze(-1) * teachers).sum(-2)
 
 
+def wasserstein_squared(teachers: Tensor, student: Distribution) -> Tensor:
+    """W2^2 of Eq. (2) between diagonal Gaussians, |m_k - m|^2 + |s_k - s|^2, (B, K).
+
+    W2^2(pi_k, pi_theta) is the least E|X - Y|^2 of all couplings: joint distributions with X ~ pi_k and Y ~ pi_theta.
+    E|X - Y|^2 = |m_k - m|^2 + sum_d Var(X_d - Y_d). A covariance is at most the product of the standard deviations, so
+    Var(X_d - Y_d) >= (s_kd - s_d)^2; the coupling X = m_k + (Y - m) s_k / s has equality in every d.
+
+    teachers: (B, K, 2, D), means m_k and standard deviations s_k, which may be 0; student: m and s, (B, D).
+    """
+    means, deviations = teachers.unbind(-2)  # (B, K, D) each
+    return (means - student.mean[:, None]).pow(2).sum(-1) + (deviations - student.stddev[:, None]).pow(2).sum(-1)
+
+
+def distance(weights: Tensor, teachers: Tensor, policy: Distribution) -> Tensor:
+    """H(pi_T, pi_theta) of Eq. (2) for pi_T = sum_k w_k pi_k, (B,); gradients flow into weights and policy.
+
+    Categorical policy, teachers (B, K, A): KL(pi_T || pi_theta).
+
+    Gaussian policy, teachers (B, K, 2, D): sum_k w_k W2^2(pi_k, pi_theta) >= W2^2(pi_T, pi_theta), which has no closed
+    form. Let (X_k, Y_k) be an optimal coupling of pi_k and pi_theta, draw k with probability w_k and take that pair.
+    Its X follows pi_T; its Y follows pi_theta whatever k is. So this is a coupling of pi_T and pi_theta, its E|X - Y|^2
+    is the sum, and W2^2 is the least over all couplings. For K = 1 both are equal; in the mean m of pi_theta they
+    always have the same gradient, 2 (m - sum_k w_k m_k). The bound is least at mean sum_k w_k m_k and standard
+    deviation sum_k w_k s_k; what is left there is how much the teachers differ.
+
+    weights: (B, K), rows add up to 1; a row of zeros, nobody with anything to say, has distance 0.
+    """
+    if isinstance(policy, Categorical):
+        return kl_to_teacher(mix_teachers(weights, teachers), policy)
+    return (weights * wasserstein_squared(teachers, policy)).sum(-1)
+
+
+def weigh_teachers(logits: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """w_k = shares_k exp(logit_k) / sum_j shares_j exp(logit_j), (B, K), and KL(w || shares / sum_j shares_j), (B,).
+
+    LLM4Teach: equal logits, so w = shares, and the KL is 0. Hierarchical: shares are 1 where option k can act, else 0,
+    so w is the student's softmax over those, and the KL is to uniform weights. Shares of 0 only: w and the KL are 0.
+
+    shares: (B, K), each row adds up to 1 or counts who can act; logits: (B, K) or (B, 1).
+    """
+    silent = shares == 0
+    log_shares = shares.log().masked_fill(silent, 0.0)
+    log_weights = (logits + log_shares).masked_fill(silent, -1e9).log_softmax(-1)
+    weights = log_weights.exp().masked_fill(silent, 0.0)
+    return weights, shares.sum(-1).clamp_min(1).log() + (weights * (log_weights - log_shares)).sum(-1)
+
+
 class Output(NamedTuple):
     """What the student says of a batch of observations."""
 
     policy: Distribution  # pi_theta(. | s)
     value: Tensor  # V(s), (B,)
-    teacher_logits: Tensor  # (B, K), unnormalised log weights of its teachers
+    teacher_logits: Tensor  # (B, K), unnormalised log weights of its teachers; (B, 1) zeros: it does not weigh them
+
+
+def categorical(logits: Tensor) -> Distribution:
+    """A choice of A actions from logits (B, A)."""
+    return Categorical(logits=logits, validate_args=False)
+
+
+class DiagonalGaussian(nn.Module):
+    """Actions of D independent normal numbers: means (B, D) from the state, one learned log s (D,) for all states."""
+
+    def __init__(self, num_actions: int, std: float) -> None:
+        """`num_actions`: D; `std`: s at the start."""
+        super().__init__()
+        self.log_std = nn.Parameter(torch.full((num_actions,), std).log())
+
+    def forward(self, means: Tensor) -> Distribution:
+        """The policy with these means; log_prob and entropy are (B,)."""
+        return Independent(Normal(means, self.log_std.exp(), validate_args=False), 1, validate_args=False)
 
 
 class Student(nn.Module):
-    """Actor and critic on one body; for K > 1 teachers also a policy over teachers (Matthews et al. 2022)."""
+    """Actor and critic on one body; for num_teachers > 1 also a policy over teachers (Matthews et al. 2022)."""
 
     def __init__(
-        self, body: nn.Module, features: int, actor: nn.Module, critic: nn.Module, num_teachers: int = 1
+        self,
+        body: nn.Module,
+        features: int,
+        actor: nn.Module,
+        critic: nn.Module,
+        num_teachers: int = 1,
+        policy: Callable[[Tensor], Distribution] = categorical,
     ) -> None:
-        """`body`: observations (B, ...) -> (B, features); `actor`: -> (B, A) logits; `critic`: -> (B, 1)."""
+        """`body`: observations (B, ...) -> (B, features); `actor`: -> what `policy` takes; `critic`: -> (B, 1)."""
         super().__init__()
-        self.body, self.actor, self.critic = body, actor, critic
+        self.body, self.actor, self.critic, self.policy = body, actor, critic, policy
         self.num_teachers = num_teachers
         if num_teachers > 1:
             self.over_teachers = nn.Linear(features, num_teachers)
@@ -104,10 +175,11 @@ class Student(nn.Module):
     def forward(self, observations: Tensor) -> Output:
         """Policy, value and teacher weights for observations (B, ...)."""
         features = self.body(observations)
-        policy = Categorical(logits=self.actor(features), validate_args=False)
         alone = features.new_zeros(len(features), 1)
         return Output(
-            policy, self.critic(features).squeeze(-1), self.over_teachers(features) if self.num_teachers > 1 else alone
+            self.policy(self.actor(features)),
+            self.critic(features).squeeze(-1),
+            self.over_teachers(features) if self.num_teachers > 1 else alone,
         )
 
 
@@ -218,18 +290,106 @@ def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> St
     return Student(PaperBody(), features, head(num_actions), head(1), num_teachers)
 
 
-STUDENTS = {"small": small_student, "paper": paper_student}
+IMAGE_SIDE = 128  # of Habitat's depth camera, in pixels
+
+
+class DepthBody(nn.Module):
+    """The body for Habitat: features of the depth image, joined with the other sensors, through a 2-layer MLP.
+
+    An observation is one vector: the 128 x 128 depths in [0, 1], row by row, then S normalised sensor readings.
+    """
+
+    def __init__(self, vision: nn.Module, vision_features: int, num_sensors: int, hidden: int) -> None:
+        """`vision`: images (B, 1, 128, 128) -> (B, vision_features); `num_sensors`: S."""
+        super().__init__()
+        self.sizes = [IMAGE_SIDE**2, num_sensors]
+        self.vision = vision
+        self.layers = nn.Sequential(
+            nn.Linear(vision_features + num_sensors, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Features (B, hidden) of observations (B, 128 * 128 + S)."""
+        depths, sensors = observations.split(self.sizes, dim=1)
+        features = self.vision(depths.unflatten(1, (1, IMAGE_SIDE, IMAGE_SIDE)))
+        return self.layers(torch.cat([features, sensors], dim=1))
+
+
+def normed_conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution and group norm (Wu & He 2018), which unlike batch norm treats every observation by itself."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.GroupNorm(32, outputs))
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + F(x)), F two 3 x 3 convolutions; where F changes the shape, a 1 x 1 convolution changes that of x."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            normed_conv(inputs, outputs, 3, stride), nn.ReLU(), normed_conv(outputs, outputs, 3)
+        )
+        self.shortcut = nn.Identity() if inputs == outputs else normed_conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return torch.relu(self.shortcut(x) + self.residual(x))
+
+
+def resnet18() -> nn.Sequential:
+    """ResNet18 (He et al. 2016, Table 1) for one channel, up to the 512 averages, (B, 1, H, W) -> (B, 512)."""
+    layers: list[nn.Module] = [normed_conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
+        layers += [ResidualBlock(inputs, outputs, stride), ResidualBlock(outputs, outputs, 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def gaussian_student(body: nn.Module, features: int, num_actions: int, num_teachers: int) -> Student:
+    """A student whose action is `num_actions` numbers; the last one ends the episode where it is above 0: "stop".
+
+    It starts with standard deviation 0.5 and means near 0, but stop near -2. So it stops with probability 3.2e-5 a step
+    (four standard deviations), 1.9% in 600 steps; with a mean of 0, half of all first steps would be the last.
+    """
+    actor = nn.Linear(features, num_actions)
+    nn.init.orthogonal_(actor.weight, 0.01)
+    nn.init.zeros_(actor.bias)
+    nn.init.constant_(actor.bias[-1:], -2.0)
+    return Student(body, features, actor, nn.Linear(features, 1), num_teachers, DiagonalGaussian(num_actions, std=0.5))
+
+
+def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int) -> Student:
+    """Our student for Habitat on CPUs, 114,311 weights with 11 actions, one teacher and 22 sensor readings."""
+    vision = nn.Sequential(
+        nn.Conv2d(1, 16, 8, stride=4, padding=2), nn.ReLU(),  # 32 x 32
+        nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU(),  # 16 x 16
+        nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU(),  # 8 x 8
+        nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),  # 4 x 4
+    )  # fmt: skip
+    return gaussian_student(DepthBody(vision, 32 * 4 * 4, num_sensors, 128), 128, num_actions, num_teachers)
+
+
+def resnet18_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int) -> Student:
+    """The paper's for Habitat, its "10M": 11,376,087 weights with 11 actions, one teacher and 22 sensor readings."""
+    return gaussian_student(DepthBody(resnet18(), 512, num_sensors, 256), 256, num_actions, num_teachers)
+
+
+# By what they look at: MiniGrid's memory, or Habitat's depth image and sensors.
+STUDENTS: dict[str, dict[str, Callable[..., Student]]] = {
+    "grid": {"small": small_student, "paper": paper_student},
+    "depth": {"small": small_depth_student, "paper": resnet18_student},
+}
 
 
 class Batch(NamedTuple):
     """T steps of experience, trajectories laid end to end."""
 
     observations: Tensor  # (T, ...)
-    actions: Tensor  # (T,)
+    actions: Tensor  # (T,), or (T, D) of a Gaussian policy
     log_probs: Tensor  # (T,), of the actions when they were taken
     advantages: Tensor  # (T,)
     returns: Tensor  # (T,), what V is fitted to
-    teachers: Tensor  # (T, K, A), the teachers' policies; a row of zeros where a teacher has nothing to say
+    shares: Tensor  # (T, K), Pr_LLM(k | c(s)) of Eq. (1), or 1 where teacher k can act; 0: it has nothing to say
+    teachers: Tensor  # their policies: (T, K, A) probabilities, or (T, K, 2, D) means and standard deviations
 
 
 def llm4teach_loss(
@@ -241,13 +401,12 @@ def llm4teach_loss(
     value_coef: float,
     entropy_coef: float,
     uniform_coef: float,
-    distance: Callable[[Tensor, Any], Tensor] = kl_to_teacher,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L(theta) = L_RL(theta) + lambda * E[H(pi_T, pi_theta)], Eq. (2), on a batch; returns the loss and its parts.
 
-    L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  With K > 1 teachers the
-    student weighs them itself, pi_T = sum_k w_k(s) pi_k, and uniform_coef * KL(w || uniform) joins H; both vanish
-    for the one teacher of LLM4Teach.
+    L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  pi_T = sum_k w_k(s) pi_k with
+    the shares of the LLM, or of the hierarchical baseline with weights that the student learns; there
+    uniform_coef * KL(w || uniform) joins H. A state in which nobody has anything to say adds 0 to both.
     """
     policy, values, teacher_logits = student(batch.observations)
     parts = {
@@ -257,11 +416,8 @@ def llm4teach_loss(
     }
     loss = parts["policy_loss"] + value_coef * parts["value_loss"] - entropy_coef * parts["entropy"]
     if lambda_ > 0:
-        available = batch.teachers.sum(-1) > 0  # (B, K)
-        log_weights = teacher_logits.masked_fill(~available, -1e9).log_softmax(-1)
-        weights = log_weights.exp()
-        parts["distance"] = distance(mix_teachers(weights, batch.teachers), policy).mean()
-        to_uniform = available.sum(-1).clamp_min(1).log() + (weights * log_weights).sum(-1)
+        weights, to_uniform = weigh_teachers(teacher_logits, batch.shares)
+        parts["distance"] = distance(weights, batch.teachers, policy).mean()
         loss = loss + lambda_ * (parts["distance"] + uniform_coef * to_uniform.mean())
     return loss, {name: part.detach() for name, part in parts.items()}
 
@@ -335,8 +491,10 @@ def main() -> None:
         with torch.no_grad():
             next_values = student(afters).value
         advantages = gae(rewards, values, next_values, terminals.bool(), ends.bool(), discount=0.99, gae_lambda=0.95)
-        no_teacher = torch.zeros(len(rows), 0, 0)
-        batch = Batch(observations, actions.long(), log_probs, normalize(advantages), advantages + values, no_teacher)
+        no_teacher = torch.zeros(len(rows), 0)
+        batch = Batch(
+            observations, actions.long(), log_probs, normalize(advantages), advantages + values, no_teacher, no_teacher
+        )
         update(
             student, optimizer, batch, lambda_=0.0, epochs=10, minibatch_size=128, max_grad_norm=0.5,
             clip=0.2, value_coef=0.5, entropy_coef=0.0, uniform_coef=0.0,

@@ -107,7 +107,9 @@ class Config:
         0.1, "hierarchical: pull to uniform weights over options, times lambda; ours", least=0
     )
 
-    student: str = setting("small", "our net of 23,836 weights, the published of 843,576", choices=tuple(ppo.STUDENTS))
+    student: str = setting(
+        "small", "our net of 23,836 weights, the published of 843,576", choices=tuple(ppo.STUDENTS["grid"])
+    )
     num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
@@ -189,7 +191,7 @@ def student_acts(
     @torch.inference_mode()
     def act(observations: Sequence[np.ndarray]) -> list[Decision]:
         policy, values, _ = student(torch.from_numpy(np.stack(observations)).to(device))
-        actions = policy.probs.argmax(-1) if greedy else policy.sample()
+        actions = policy.mode if greedy else policy.sample()
         advice = [teacher(observation) if teacher else None for observation in observations]
         return list(map(Decision, actions.tolist(), policy.log_prob(actions).tolist(), values.tolist(), advice))
 
@@ -306,7 +308,7 @@ def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch
     torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // world.size))
     torch.manual_seed(config.seed)
     num_teachers = len(option_names(config.env)) if config.method == "hierarchical" else 1
-    return ppo.STUDENTS[config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
+    return ppo.STUDENTS["grid"][config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
 
 
 def make_batch(
@@ -329,13 +331,15 @@ def make_batch(
         config.gae_lambda,
     )
     advice = [d.teachers for d in decisions if d.teachers is not None]
+    policies = torch.from_numpy(np.stack(advice)) if advice else torch.empty(len(steps), 0, 0)
     batch = ppo.Batch(
         torch.from_numpy(np.stack([step.observation for step in steps])),
         torch.tensor([decision.action for decision in decisions]),
         torch.tensor([decision.log_prob for decision in decisions]),
         ppo.normalize(advantages, world.gather(advantages)),
         advantages + values,
-        torch.from_numpy(np.stack(advice)) if advice else torch.empty(len(steps), 0, 0),
+        (policies.sum(-1) > 0).float(),  # an option that cannot act is all zeros
+        policies,
     )
     return ppo.Batch(*(column.to(device) for column in batch))
 
