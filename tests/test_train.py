@@ -133,7 +133,7 @@ def check_run_folder(folder, settings):
     with Image.open(folder / "play.gif") as film:
         assert film.n_frames > 3
 
-    student = ppo.STUDENTS[config["student"]](
+    student = ppo.STUDENTS["grid"][config["student"]](
         envs.NUM_ACTIONS, len(train.option_names(config["env"])) if config["method"] == "hierarchical" else 1
     )
     student.load_state_dict(weights(folder))
