@@ -79,7 +79,10 @@ def batch_and_student():
     actions = policy.sample()
     advantages = torch.randn(50)
     teachers = torch.rand(50, 1, 3).softmax(-1)
-    return ppo.Batch(observations, actions, policy.log_prob(actions), advantages, torch.randn(50), torch.ones(50, 1), teachers), student
+    batch = ppo.Batch(
+        observations, actions, policy.log_prob(actions), advantages, torch.randn(50), torch.ones(50, 1), teachers
+    )
+    return batch, student
 
 
 def update(world, rows, epochs=1, minibatch_size=50):
