@@ -701,6 +701,7 @@ def test_ctrl_c_while_measuring_ends_with_130(capsys, monkeypatch, no_pictures):
         return {"return": 0.0, "length": 1.0, "success": 0.0}
 
     interrupted = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may have been told to ignore it
     monkeypatch.setattr(train, "evaluate", measured)
     with pytest.raises(SystemExit) as stopped:
         train.main(tiny("run"))
