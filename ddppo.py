@@ -5,7 +5,7 @@
 
 A worker collects experience with its own rooms, then all go through the same gradient steps: each takes the gradient
 on its own rows of a minibatch, and the mean over all rows of all workers is what everybody's optimizer gets. Weights
-that start equal stay equal, so nothing but gradients is ever sent. Who collects slowly is cut short: once a share of
+that start equal stay equal, so they are never sent. Who collects slowly is cut short: once a share of
 the workers is done, the others stop where they are.
 """
 

@@ -773,6 +773,8 @@ def check(config: Config, world: ddppo.World) -> None:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
         fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
+    if config.num_trajectories < world.size:
+        fail(f"--num-trajectories is {config.num_trajectories}; {world.size} workers need at least one episode each")
     make_student(config, world)
     if config.method != "ppo":
         make_teacher(config)

@@ -65,7 +65,10 @@ def teachers(runs: Runs, threshold: float) -> None:
         groups: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
         for folder, result in runs[env, "llm4teach"]:
             config = json.loads((folder / "config.json").read_text())
-            groups[config["teacher_model"] or "the paper's", config["teacher_mode"]].append((folder, result))
+            llm = (
+                config["replies"] or config["teacher_model"] or "the paper's"
+            )  # a book that was named stands for itself
+            groups[llm, config["teacher_mode"]].append((folder, result))
         for (model, mode), group in sorted(groups.items()):
             results = [result for _, result in group]
             cells = [

@@ -52,7 +52,7 @@ def training(config: train.Config) -> float:
 
 
 def main() -> None:
-    """Measure both in turn."""
+    """Measure both pairs in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=60, help="of training, a round")
@@ -77,7 +77,7 @@ def main() -> None:
         trained = training(config)
         plain = (before + random_stepping(2.0)) / 2
         ratios.append(trained / plain)
-        # In turn the first, since a machine slows down or speeds up over a pair.
+        # Each goes first every other round, since a machine may slow down or speed up within a pair.
         speeds = {teacher: training(teacher) for teacher in ((recorded, live), (live, recorded))[number % 2]}
         pairs.append(speeds[live] / speeds[recorded])
         print(

@@ -221,6 +221,15 @@ def test_another_number_of_workers_goes_on(finished, tmp_path):
     assert len(train.read_metrics(folder / "metrics.csv")) == 7
 
 
+def test_more_workers_than_episodes(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(SystemExit) as stopped:
+        train.check(train.Config(num_trajectories=2), ddppo.World())
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "train.py: --num-trajectories is 2; 3 workers need at least one episode each\n"
+    train.check(train.Config(num_trajectories=3), ddppo.World())
+
+
 def test_a_bad_flag_is_told_once(tmp_path):
     process = torchrun(2, *tiny(tmp_path / "run"), "--clip", "-1")
     output = process.communicate(timeout=300)[0]
