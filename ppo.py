@@ -296,7 +296,8 @@ IMAGE_SIDE = 128  # of Habitat's depth camera, in pixels
 class DepthBody(nn.Module):
     """The body for Habitat: features of the depth image, joined with the other sensors, through a 2-layer MLP.
 
-    An observation is one vector: the 128 x 128 depths in [0, 1], row by row, then S normalised sensor readings.
+    An observation is one vector: the 128 x 128 depths in [0, 1], row by row, then S normalised sensor readings;
+    what follows them is for the teacher only.
     """
 
     def __init__(self, vision: nn.Module, vision_features: int, num_sensors: int, hidden: int) -> None:
@@ -310,7 +311,7 @@ class DepthBody(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Features (B, hidden) of observations (B, 128 * 128 + S)."""
-        depths, sensors = observations.split(self.sizes, dim=1)
+        depths, sensors = observations[:, : sum(self.sizes)].split(self.sizes, dim=1)
         features = self.vision(depths.unflatten(1, (1, IMAGE_SIDE, IMAGE_SIDE)))
         return self.layers(torch.cat([features, sensors], dim=1))
 
@@ -358,7 +359,7 @@ def gaussian_student(body: nn.Module, features: int, num_actions: int, num_teach
 
 
 def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int) -> Student:
-    """Our student for Habitat on CPUs, 114,311 weights with 11 actions, one teacher and 22 sensor readings."""
+    """Our student for Habitat on CPUs, 113,927 weights with 11 actions, one teacher and 19 sensor readings."""
     vision = nn.Sequential(
         nn.Conv2d(1, 16, 8, stride=4, padding=2), nn.ReLU(),  # 32 x 32
         nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU(),  # 16 x 16
@@ -369,7 +370,7 @@ def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors:
 
 
 def resnet18_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int) -> Student:
-    """The paper's for Habitat, its "10M": 11,376,087 weights with 11 actions, one teacher and 22 sensor readings."""
+    """The paper's for Habitat, its "10M": 11,375,319 weights with 11 actions, one teacher and 19 sensor readings."""
     return gaussian_student(DepthBody(resnet18(), 512, num_sensors, 256), 256, num_actions, num_teachers)
 
 

@@ -72,6 +72,13 @@ def rename_colors(text: str) -> tuple[str, dict[str, str]]:
     return COLOR_WORD.sub(lambda match: forth[match[0]], text), back
 
 
+class Advice(NamedTuple):
+    """What is said of a state: K policies, and how much of the teacher each one is."""
+
+    shares: np.ndarray  # (K,), float32
+    policies: np.ndarray  # float32: (K, A) probabilities, or (K, 2, D) means and standard deviations of Gaussians
+
+
 class Teacher:
     """The LLM-based teacher agent: called with an observation, it returns pi_T(. | s) of Eq. (1)."""
 
@@ -80,17 +87,17 @@ class Teacher:
         ask: Callable[[str], Shares],
         describe: Callable[[np.ndarray], str],
         make_option: Callable[[str], Option],
-        num_actions: int,
+        num_actions: int | None,
         mode: str = "soft",
     ) -> None:
         """Bind the parts together.
 
         ask: state text -> shares of plans.  describe: c(s), observation -> text.  make_option: name -> option,
-        ValueError if there is none.  mode: "soft" uses the whole distribution (section 3.2.1), "hard" only its most
-        frequent plan.
+        ValueError if there is none.  num_actions: A, None where the options' policies are Gaussians.  mode: "soft"
+        uses the whole distribution (section 3.2.1), "hard" only its most frequent plan.
         """
         self.ask, self.describe, self.make_option, self.mode = ask, describe, make_option, mode
-        self.knows_nothing = np.full(num_actions, 1 / num_actions, np.float32)
+        self.knows_nothing = None if num_actions is None else np.full((1, num_actions), 1 / num_actions, np.float32)
         self.invalid_plans: Counter[str] = Counter()  # plan -> how often it was given where it could not be followed
         self.calls, self.invalid_share, self.entropy = 0, 0.0, 0.0
         self._plans: dict[str, list[tuple[list[Option], float, str]]] = {}
@@ -133,16 +140,18 @@ class Teacher:
         self.entropy -= sum(share * math.log(share) for share in shares.values())
         return shares
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s), Eq. (1), as one teacher: (1, A), float32.
+    def __call__(self, observation: np.ndarray) -> Advice:
+        """pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s), Eq. (1).
 
-        Uniform where no plan is valid: such a teacher has nothing to say.
+        A mixture of probabilities is one again, K = 1; uniform where no plan is valid: such a teacher has nothing to
+        say. Gaussians stay apart, one for each option that acts; none where no plan is valid.
         """
-        shares = self.option_probabilities(observation)
-        if not shares:
-            return self.knows_nothing[None]
-        policies = np.stack([option.policy(observation) for option in shares])  # (options, A)
-        return np.array([list(shares.values())], np.float32) @ policies
+        probabilities = self.option_probabilities(observation)
+        shares = np.array(list(probabilities.values()), np.float32)
+        policies = np.array([option.policy(observation) for option in probabilities], np.float32)
+        if self.knows_nothing is None:
+            return Advice(shares, policies)
+        return Advice(np.ones(1, np.float32), shares[None] @ policies if len(shares) else self.knows_nothing)
 
     def pop_statistics(self) -> dict[str, float]:
         """Means over the calls since this was last asked.
@@ -165,12 +174,13 @@ class EveryOption:
         """`names`: the options' names, with {} for the colour that the state text names first."""
         self.names, self.describe, self.make_option = names, describe, make_option
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """pi_k(. | s) of every option k, (K, A); zeros where option k cannot start or has ended."""
+    def __call__(self, observation: np.ndarray) -> Advice:
+        """pi_k(. | s) of every option k, with share 1, or 0 where option k cannot start or has ended."""
         colors = COLOR_WORD.findall(self.describe(observation)) or COLORS
         options = [self.make_option(name.format(colors[0])) for name in self.names]
         can_act = [option.can_start(observation) and not option.is_done(observation) for option in options]
-        return np.stack([option.policy(observation) * acts for option, acts in zip(options, can_act)])
+        policies = [option.policy(observation) for option in options]
+        return Advice(np.array(can_act, np.float32), np.array(policies, np.float32))
 
     def pop_statistics(self) -> dict[str, float]:
         """No LLM, nothing to say of its answers."""
@@ -333,26 +343,56 @@ EXAMPLES = (
         "Decision: explore",
     ),
 )
+# The same for Habitat's Nav & Pick, section 4.2, whose states begin with "The robot".
+HABITAT_RULES = """\
+You guide a robot in a room. It wins by picking up the target object and bringing its arm back to rest.
+It sees only what is ahead, and picks only what is in reach; to come near and to turn there it navigates."""
+HABITAT_STAGES = """Options: navigate; pick. Navigate brings the robot to the target object. Pick grasps it, lifts it
+and brings the arm back to rest, also where it is held already. Answer in three lines:
+Scene: a summary of what is seen and held.
+Reasoning: what is needed next.
+Decision: the options in order, separated by commas."""
+HABITAT_EXAMPLES = (
+    (
+        "The robot sees the target object far away, and holds nothing.",
+        "Scene: the target object is seen but not in reach, nothing is held.\n"
+        "Reasoning: The robot must come near the target object before it can pick it up.\n"
+        "Decision: navigate, pick",
+    ),
+    (
+        "The robot sees other objects, and holds the target object.",
+        "Scene: the target object is held.\n"
+        "Reasoning: The arm has to come back to rest with it, which is the rest of pick.\n"
+        "Decision: pick",
+    ),
+)
 Messages = list  # of {"role": "user" or "assistant", "content": text}
 
 
-def chat(task: str, turns: Sequence[tuple[str, str]], question: str) -> Messages:
-    """Chat messages: the task before the first question, examples as turns, the question last.
+def in_habitat(state: str) -> bool:
+    """Whether a state text is one of Habitat's and not of MiniGrid's."""
+    return state.startswith("The robot")
 
-    The task stands in the first user turn and not in a system message, which some chat templates drop.
+
+def chat(rules: str, turns: Sequence[tuple[str, str]], question: str) -> Messages:
+    """Chat messages: the rules before the first question, examples as turns, the question last.
+
+    The rules stand in the first user turn and not in a system message, which some chat templates drop.
     """
     messages = []
     for example, answer in turns:
         messages += [{"role": "user", "content": example}, {"role": "assistant", "content": answer}]
     messages.append({"role": "user", "content": question})
-    messages[0]["content"] = f"{RULES}\n{task}\n\n{messages[0]['content']}"
+    messages[0]["content"] = f"{rules}\n\n{messages[0]['content']}"
     return messages
 
 
 def stages_prompt(state: str, examples: int) -> Messages:
     """The chain of thought of section 4.1.1: summarise the scene, reason, decide."""
-    turns = [(f"State: {example}", answer) for example, answer in EXAMPLES[:examples]]
-    return chat(STAGES, turns, f"State: {state}")
+    shown = HABITAT_EXAMPLES if in_habitat(state) else EXAMPLES
+    rules = f"{HABITAT_RULES}\n{HABITAT_STAGES}" if in_habitat(state) else f"{RULES}\n{STAGES}"
+    turns = [(f"State: {example}", answer) for example, answer in shown[:examples]]
+    return chat(rules, turns, f"State: {state}")
 
 
 THING = rf"(?:second )?(?:{'|'.join(COLORS)}) (?:key|door)"
@@ -362,6 +402,7 @@ STEP = re.compile(
     r"|(?P<drop>drop|put down|release)|(?P<open>open|unlock))"
     rf" (?:(?:the|a|an) )?(?P<thing>{THING}))\b"
 )
+HABITAT_STEP = re.compile(r"\b(?:(?P<navigate>navigate|go to|move to|approach)|(?P<pick>pick|grab|grasp|take))\b")
 VERBS = {"go": "go to", "pick": "pick up", "drop": "drop", "open": "open"}
 
 
@@ -370,8 +411,8 @@ def without_thoughts(answer: str) -> str:
     return re.sub(r"(?s)<think>.*?(</think>|$)", "", answer)
 
 
-def parse_plan(answer: str) -> str:
-    """The plan in an answer, as option names separated by commas; NO_PLAN if it names no option.
+def parse_plan(answer: str, state: str = "") -> str:
+    """The plan for a state in an answer, as option names separated by commas; NO_PLAN if it names no option.
 
     Read is what follows the last "Decision:". An answer without one is read whole if it does not reason, else it was
     cut off before it decided. Thoughts between <think> and </think> are left out; bullets, quotes, capitals, articles
@@ -382,6 +423,8 @@ def parse_plan(answer: str) -> str:
     if not decided and "reasoning" in answer:
         return NO_PLAN
     words = re.sub(r"[^a-z]+", " ", decision)
+    if in_habitat(state):
+        return ", ".join(str(match.lastgroup) for match in HABITAT_STEP.finditer(words)) or NO_PLAN
     steps = []
     for match in STEP.finditer(words):
         verb = next((VERBS[name] for name in VERBS if match[name]), None)
@@ -404,6 +447,8 @@ def choices(state: str, rotation: int = 0) -> list[str]:
     verbs = {"key": "pick up", "door": "open"}
     plans = ["explore", *(f"drop {thing}" for thing in re.findall(THING, held))]
     plans += [f"go to {thing}, {verbs[thing.split()[-1]]} {thing}" for thing in re.findall(THING, seen)]
+    if in_habitat(state):
+        plans = ["navigate, pick", "pick"]
     return plans[rotation % len(plans) :] + plans[: rotation % len(plans)]
 
 
@@ -415,11 +460,12 @@ def letters_prompt(state: str, rotation: int, examples: int) -> Messages:
         return "\n".join([f"State: {state}", *lines])
 
     turns = []
-    for number, (example, answer) in enumerate(EXAMPLES[:examples]):
-        first = parse_plan(answer).split(", ")[0]
+    shown, rules = (HABITAT_EXAMPLES, HABITAT_RULES) if in_habitat(state) else (EXAMPLES, RULES)
+    for number, (example, answer) in enumerate(shown[:examples]):
+        first = parse_plan(answer, example).split(", ")[0]
         letter = next(k for k, plan in enumerate(choices(example, number)) if plan.startswith(first))
         turns.append((question(example, number), chr(ord("A") + letter)))
-    return chat(LETTERS, turns, question(state, rotation))
+    return chat(f"{rules}\n{LETTERS}", turns, question(state, rotation))
 
 
 def letter_shares(first_token: dict[str, float], state: str, rotation: int) -> tuple[Shares, float]:
@@ -670,7 +716,7 @@ def book_path(model: str, mode: str) -> Path:
 def read_answer(record: dict[str, Any]) -> Shares:
     """Plans and shares of one answer, from the raw answer that its line of the book keeps."""
     if isinstance(record["answer"], str):
-        return {parse_plan(record["answer"]): 1.0}
+        return {parse_plan(record["answer"], record["state"]): 1.0}
     return letter_shares(record["answer"], record["state"], record["sample"])[0]
 
 

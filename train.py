@@ -3,6 +3,7 @@
     python train.py                                        # SimpleDoorKey with the recorded teacher
     python train.py --env LavaDoorKey --seed 1             # another task
     python train.py --method llm-only --env LavaDoorKey    # the teacher alone
+    python train.py --env habitat-navpick                  # Nav & Pick on the real simulator, if Habitat is installed
     python train.py --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME    # an LLM of your own as teacher
     torchrun --nproc_per_node=4 train.py                   # four workers, DD-PPO; also with --resume
     python train.py --resume RUN_DIR                       # go on where a run was cut off
@@ -27,7 +28,9 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
@@ -42,6 +45,8 @@ from tqdm import tqdm
 import annealing
 import ddppo
 import envs
+import habitat_envs
+import habitat_options
 import options
 import ppo
 import teacher as teachers
@@ -53,6 +58,7 @@ PAPER = {
     "LavaDoorKey": ((36.84, 0.75, 0.909), (15.79, 0.48, 0.546), (43.05, 0.63, 0.851), (149.61, 0.00, 0.05)),
     "ColoredDoorKey": ((36.27, 0.78, 0.94), (90.73, 0.40, 0.468), (42.69, 0.74, 0.958), (145.84, 0.03, 0.066)),
     "DivergedDoorKey": ((30.65, 0.53, 0.931), (50.10, 0.19, 0.372), (27.21, 0.59, 0.98), (59.63, 0.01, 0.019)),
+    "habitat-navpick": ((233.45, 2.39, 0.69), (330.23, 2.18, 0.62), (534.68, -1.51, 0.12), (602.69, -6.72, 0.0)),
 }
 
 
@@ -67,7 +73,7 @@ def setting(
 class Config:
     """Every setting of a run, stored in its folder. Defaults are the paper's Table 1 unless the help says otherwise."""
 
-    env: str = setting("SimpleDoorKey", "the task", choices=tuple(envs.TASKS))
+    env: str = setting("SimpleDoorKey", "the task", choices=(*envs.TASKS, *habitat_envs.TASKS))
     method: str = setting(
         "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, plain PPO", choices=METHODS
     )
@@ -78,7 +84,11 @@ class Config:
     episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
-    options: str = setting("paper", "the paper's walk through lava; ours are repaired", choices=options.OPTION_SETS)
+    options: str = setting(
+        "paper",
+        "the paper's walk through lava; ours are repaired; Habitat's are scripted",
+        choices=(*options.OPTION_SETS, *habitat_options.OPTION_SETS),
+    )
     teacher_mode: str = setting(
         "soft",
         "shares of sampled plans, probabilities of lettered ones, the most frequent plan",
@@ -101,8 +111,10 @@ class Config:
     anneal: str = setting("stepwise", "schedule of lambda: Eq. (3), or one of A.7", choices=tuple(annealing.SCHEDULES))
     lambda_0: float = setting(10.0, "lambda at the start")
     lambda_c: float = setting(0.1, "lambda that is held from i1 to i2")
-    i1: int = setting(15, "iteration at which lambda reaches lambda_c; the paper's is 1000")
-    i2: int = setting(100, "iteration at which the teacher leaves (hierarchical: never); the paper's is 2000")
+    i1: int = setting(15, "iteration, in Habitat step, at which lambda reaches lambda_c; the paper's 1000, 5e6")
+    i2: int = setting(
+        100, "iteration, in Habitat step, at which the teacher leaves (hierarchical: never); the paper's 2000, 1e7"
+    )
     uniform_coef: float = setting(
         0.1, "hierarchical: pull to uniform weights over options, times lambda; ours", least=0
     )
@@ -121,10 +133,28 @@ class Config:
     clip: float = setting(0.2, "PPO's clipping parameter", least=0)
     max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
 
+    habitat_data: str = setting("", "data set laid out like habitat-lab's data/; by default the home that we bring")
+    num_simulators: int = setting(4, "processes of a worker, each with a simulator; Table 2 has 10", least=1)
+    max_steps: int = setting(650, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1)
+    pick_reward: float = setting(2.0, "for picking the object up; habitat-lab's, the paper's number is lost")
+    dist_reward: float = setting(2.0, "for a metre that the end effector comes nearer; habitat-lab's, too")
+    force_penalty: float = setting(1.0, "where force ends the episode; habitat-lab's, too")
+    slack_reward: float = setting(-0.005, "of every step; the paper's")
+
+    @property
+    def in_habitat(self) -> bool:
+        """Whether the task is one of Habitat's, with continuous actions."""
+        return self.env in habitat_envs.TASKS
+
     @property
     def asks_llm(self) -> bool:
         """Whether an LLM may be asked, and not only its recorded answers."""
         return bool(self.teacher_url) and self.method in ("llm4teach", "llm-only")
+
+
+# What is different in Habitat by default; i1 and i2 are environment steps there.
+HABITAT = {"options": "scripted", "iterations": 200, "episodes": 100, "num_trajectories": 16, "i1": 100_000,
+           "i2": 400_000}  # fmt: skip
 
 
 def fail(message: str) -> NoReturn:
@@ -139,14 +169,14 @@ def fail(message: str) -> NoReturn:
 class Decision(NamedTuple):
     """What was chosen in a state, and what the update will want to know of the choice."""
 
-    action: int
+    action: Any  # an int, or the numbers of a continuous action
     log_prob: float = 0.0
     value: float = 0.0
-    teachers: np.ndarray | None = None  # (K, A)
+    advice: teachers.Advice | None = None
 
 
 class Step(NamedTuple):
-    """One transition; `truncated` means that the time limit cut the episode off."""
+    """One transition; `truncated` means that the time limit cut the episode off, `success` that the task is done."""
 
     observation: np.ndarray
     decision: Decision
@@ -154,28 +184,62 @@ class Step(NamedTuple):
     after: np.ndarray
     terminated: bool
     truncated: bool
+    success: bool
 
 
 Act = Callable[[Sequence[np.ndarray]], Sequence[Decision]]
 
 
-def play(
-    rooms: Sequence[envs.DoorKeyEnv], seeds: Sequence[int], act: Act, stop: Callable[[], bool] = lambda: False
-) -> list[list[Step]]:
-    """Play one whole episode in every room, all rooms in step so that `act` decides for many at once.
+def make_rooms(config: Config, count: int, split: str) -> Sequence[Any]:
+    """Rooms for `count` episodes of a split, "train" or "val"; in Habitat not more than simulators."""
+    if not config.in_habitat:
+        return envs.make_rooms(config.env, count)
+    rewards = (config.pick_reward, config.dist_reward, config.force_penalty, config.slack_reward)
+    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
+    folder = config.habitat_data or str(habitat_envs.HOME)
+    settings = habitat_envs.Settings(folder, config.max_steps, *rewards, device)
+    return [habitat_envs.Room(config.env, split, settings) for _ in range(min(count, config.num_simulators))]
 
-    Once `stop` says so, episodes that are not over are left where they are.
+
+def each(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+    """`map` for rooms, at the same time where they are processes that have to be waited for."""
+    columns = [list(column) for column in arguments]
+    if isinstance(columns[0][0], habitat_envs.Room):
+        with ThreadPoolExecutor(len(columns[0])) as pool:
+            return list(pool.map(function, *columns))
+    return list(map(function, *columns))
+
+
+def play(
+    rooms: Sequence[Any], seeds: Sequence[int], act: Act, stop: Callable[[], bool] = lambda: False
+) -> list[list[Step]]:
+    """Play a whole episode for each seed, all rooms in step so that `act` decides for many at once.
+
+    A room whose episode is over takes the next seed. Once `stop` says so, episodes that are not over are left where
+    they are, and those that have not begun are left out.
     """
-    observations = [room.reset(seed=seed)[0] for room, seed in zip(rooms, seeds)]
+    observations: dict[int, np.ndarray] = {}
     trajectories: list[list[Step]] = [[] for _ in seeds]
-    running = list(range(len(seeds)))
-    while running and not (trajectories[0] and stop()):
-        for k, decision in zip(running, act([observations[k] for k in running])):
-            after, reward, terminated, truncated, _ = rooms[k].step(decision.action)
-            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated))
+    free, queue = list(rooms), deque(range(len(seeds)))
+    running: list[tuple[Any, int]] = []  # rooms with the numbers of their episodes
+    while not (trajectories[0] and stop()):
+        begun = [(room, queue.popleft()) for room in free[: len(queue)]]
+        if begun:
+            resets = each(lambda room, k: room.reset(seed=seeds[k]), *zip(*begun))
+            observations.update({k: observation for (_, k), (observation, _) in zip(begun, resets)})
+            running += begun
+        if not running:
+            break
+        decisions = act([observations[k] for _, k in running])
+        actions = [decision.action for decision in decisions]
+        results = each(lambda room, action: room.step(action), [room for room, _ in running], actions)
+        for (_, k), decision, (after, reward, terminated, truncated, info) in zip(running, decisions, results):
+            success = info.get("success", reward > 0)
+            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated, success))
             observations[k] = after
-        running = [k for k in running if not is_over(trajectories[k])]
-    return trajectories
+        free = [room for room, k in running if is_over(trajectories[k])]
+        running = [(room, k) for room, k in running if not is_over(trajectories[k])]
+    return [trajectory for trajectory in trajectories if trajectory]
 
 
 def is_over(trajectory: list[Step]) -> bool:
@@ -183,27 +247,40 @@ def is_over(trajectory: list[Step]) -> bool:
     return trajectory[-1].terminated or trajectory[-1].truncated
 
 
-def student_acts(
-    student: ppo.Student, teacher: Callable[[np.ndarray], np.ndarray] | None, device: torch.device, greedy: bool = False
-) -> Act:
+Advise = Callable[[np.ndarray], teachers.Advice]
+
+
+def student_acts(student: ppo.Student, teacher: Advise | None, device: torch.device, greedy: bool = False) -> Act:
     """Act by the student's policy, sampled or greedy; the teacher, if any, is asked in every state visited."""
 
     @torch.inference_mode()
     def act(observations: Sequence[np.ndarray]) -> list[Decision]:
         policy, values, _ = student(torch.from_numpy(np.stack(observations)).to(device))
-        actions = policy.mode if greedy else policy.sample()
+        actions = policy.mode if greedy else policy.sample()  # continuous ones are clipped by the rooms, not here
         advice = [teacher(observation) if teacher else None for observation in observations]
         return list(map(Decision, actions.tolist(), policy.log_prob(actions).tolist(), values.tolist(), advice))
 
     return act
 
 
-def teacher_acts(teacher: Callable[[np.ndarray], np.ndarray], greedy: bool = False) -> Act:
+def teacher_acts(teacher: Advise, greedy: bool = False) -> Act:
     """Act by the teacher's mixture pi_T, sampled or greedy: the paper's "LLM soly"."""
 
+    def choose(shares: torch.Tensor) -> torch.Tensor:
+        return shares.argmax(-1) if greedy else Categorical(shares).sample()
+
+    def act_gaussian(advice: teachers.Advice) -> Decision:
+        if not len(advice.shares):
+            return Decision(habitat_options.STAND_STILL)
+        mean, deviation = torch.from_numpy(advice.policies)[choose(torch.from_numpy(advice.shares))]
+        return Decision((mean if greedy else torch.normal(mean, deviation)).numpy())
+
     def act(observations: Sequence[np.ndarray]) -> list[Decision]:
-        probs = torch.from_numpy(np.concatenate([teacher(observation) for observation in observations]))
-        return [Decision(action) for action in (probs.argmax(-1) if greedy else Categorical(probs).sample()).tolist()]
+        advice = [teacher(observation) for observation in observations]
+        if advice[0].policies.ndim != 2:  # probabilities are (1, A)
+            return [act_gaussian(a) for a in advice]
+        probs = torch.from_numpy(np.concatenate([a.policies for a in advice]))
+        return [Decision(action) for action in choose(probs).tolist()]
 
     return act
 
@@ -212,13 +289,14 @@ def evaluate(config: Config, act: Act) -> dict[str, Any]:
     """Mean return, length and success over `episodes` rooms that no run trains on, the same rooms every time."""
     torch.manual_seed(config.seed)
     seeds = envs.evaluation_seeds(config.episodes)
-    rooms = envs.make_rooms(config.env, min(100, config.episodes))
-    trajectories = [t for at in range(0, len(seeds), len(rooms)) for t in play(rooms, seeds[at : at + len(rooms)], act)]
+    together = min(100, config.episodes)
+    rooms = make_rooms(config, together, "val")
+    trajectories = [t for at in range(0, len(seeds), together) for t in play(rooms, seeds[at : at + together], act)]
     returns = np.array([sum(step.reward for step in trajectory) for trajectory in trajectories])
     return {
         "return": float(returns.mean()),
         "length": float(np.mean([len(trajectory) for trajectory in trajectories])),
-        "success": float((returns > 0).mean()),
+        "success": float(np.mean([trajectory[-1].success for trajectory in trajectories])),
     }
 
 
@@ -230,11 +308,17 @@ Teacher = Union[teachers.Teacher, teachers.EveryOption]
 
 def make_teacher(config: Config) -> Teacher:
     """Build the LLM's mixture of options, Eq. (1), or for the hierarchical baseline every option by itself."""
-    make_option = partial(options.make_option, option_set=config.options)
+    describe: Callable[[np.ndarray], str]
+    make_option: Callable[[str], teachers.Option]
+    if config.in_habitat:
+        describe, make_option, num_actions = habitat_envs.describe, habitat_options.make_option, None
+    else:
+        describe, make_option = envs.describe, partial(options.make_option, option_set=config.options)
+        num_actions = envs.NUM_ACTIONS
     if config.method == "hierarchical":
-        return teachers.EveryOption(option_names(config.env), envs.describe, make_option)
+        return teachers.EveryOption(option_names(config.env), describe, make_option)
     ask = live_replies(config) if config.teacher_url else recorded_replies(config)
-    return teachers.Teacher(ask, envs.describe, make_option, envs.NUM_ACTIONS, config.teacher_mode)
+    return teachers.Teacher(ask, describe, make_option, num_actions, config.teacher_mode)
 
 
 def reply_book(config: Config) -> Path:
@@ -248,7 +332,7 @@ def reply_book(config: Config) -> Path:
             "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and the paper's are not; "
             "name one with --teacher-model, or its book with --replies"
         )
-    return teachers.REPLIES / f"{config.env}.jsonl"
+    return teachers.REPLIES / f"{'habitat' if config.in_habitat else config.env}.jsonl"
 
 
 def recorded_replies(config: Config) -> teachers.RecordedReplies:
@@ -290,6 +374,8 @@ def live_replies(config: Config) -> teachers.LiveReplies:
 
 def option_names(env: str) -> list[str]:
     """Every option that makes sense in a task: explore, and what can be done with each thing in the room."""
+    if env in habitat_envs.TASKS:
+        return list(habitat_options.OPTIONS)
     verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
     return ["explore", *(f"{verb} {thing}" for thing in envs.TASKS[env].things for verb in verbs[thing.split()[-1]])]
 
@@ -308,6 +394,9 @@ def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch
     torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // world.size))
     torch.manual_seed(config.seed)
     num_teachers = len(option_names(config.env)) if config.method == "hierarchical" else 1
+    if config.in_habitat:
+        make = partial(ppo.STUDENTS["depth"][config.student], num_sensors=habitat_envs.NUM_SENSORS)
+        return make(habitat_envs.NUM_ACTIONS, num_teachers).to(device), device
     return ppo.STUDENTS["grid"][config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
 
 
@@ -330,18 +419,31 @@ def make_batch(
         config.discount,
         config.gae_lambda,
     )
-    advice = [d.teachers for d in decisions if d.teachers is not None]
-    policies = torch.from_numpy(np.stack(advice)) if advice else torch.empty(len(steps), 0, 0)
+    advice = [decision.advice for decision in decisions if decision.advice is not None]
+    shares, policies = stack_advice(advice) if advice else (torch.empty(len(steps), 0), torch.empty(len(steps), 0, 0))
     batch = ppo.Batch(
         torch.from_numpy(np.stack([step.observation for step in steps])),
-        torch.tensor([decision.action for decision in decisions]),
+        torch.from_numpy(np.array([decision.action for decision in decisions])),
         torch.tensor([decision.log_prob for decision in decisions]),
         ppo.normalize(advantages, world.gather(advantages)),
         advantages + values,
-        (policies.sum(-1) > 0).float(),  # an option that cannot act is all zeros
+        shares,
         policies,
     )
     return ppo.Batch(*(column.to(device) for column in batch))
+
+
+def stack_advice(advice: Sequence[teachers.Advice]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares (T, K) and policies (T, K, ...) of T states; K is the most that speak in one, silence has share 0."""
+    longest = max(advice, key=lambda a: len(a.shares))
+    if not len(longest.shares):  # only where policies are Gaussians can there be silence everywhere
+        longest = teachers.Advice(np.zeros(1), np.zeros((1, 2, habitat_envs.NUM_ACTIONS)))
+    shares = np.zeros((len(advice), *longest.shares.shape), np.float32)
+    policies = np.zeros((len(advice), *longest.policies.shape), np.float32)
+    for t, a in enumerate(advice):
+        if len(a.shares):
+            shares[t, : len(a.shares)], policies[t, : len(a.shares)] = a
+    return torch.from_numpy(shares), torch.from_numpy(policies)
 
 
 def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
@@ -351,9 +453,9 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     """
     student, device = make_student(config, world)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    rooms = envs.make_rooms(config.env, len(range(world.rank, config.num_trajectories, world.size)))
+    rooms = make_rooms(config, len(range(world.rank, config.num_trajectories, world.size)), "train")
     teacher = None if config.method == "ppo" else make_teacher(config)
-    i2 = config.iterations if config.method == "hierarchical" else config.i2
+    i2 = sys.maxsize if config.method == "hierarchical" else config.i2
     anneal = partial(
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
     )
@@ -370,7 +472,7 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     with stop_on_signal() as stop:
         for i in progress:
             # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-            lambda_ = anneal(i) if teacher else 0.0
+            lambda_ = anneal(total_steps if config.in_habitat else i) if teacher else 0.0
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
             # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
@@ -393,8 +495,9 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
             total_steps += steps
             advice = teacher.pop_statistics() if teacher and lambda_ > 0 else {}
             means = world.mean({**losses, **advice})
-            episodes = [(sum(step.reward for step in t), len(t)) for t in trajectories if is_over(t)]
-            returns, lengths = world.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 2)).numpy().T
+            episodes = [(sum(step.reward for step in t), t[-1].success, len(t)) for t in trajectories if is_over(t)]
+            outcomes = world.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 3))
+            returns, successes, lengths = outcomes.numpy().T
             random = world.gather(random_state(device))
             if log:
                 row = {
@@ -402,7 +505,7 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
                     "steps": total_steps,
                     "lambda": lambda_,
                     "return": float(np.mean(returns)),
-                    "success": float(np.mean(returns > 0)),
+                    "success": float(np.mean(successes)),
                     "length": float(np.mean(lengths)),
                     **{name: means.get(name, "") for name in MEANS},
                 }
@@ -462,7 +565,7 @@ class Log:
         """What the progress bar says of the last ten iterations."""
         mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
         now = self.rows[-1]
-        distance = f"KL to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
+        distance = f"distance to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
         scores = f"return {mean['return']:.2f}, success {mean['success']:.0%}"
         return f"lambda {now['lambda']:.2f}, {scores}, {distance}, {speed:.0f} steps/s"
 
@@ -618,7 +721,7 @@ def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
         top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
     if "teacher" in result:
         top.axhline(result["teacher"]["return"], color="tab:orange", linestyle="--", label="teacher's return")
-    top.set(ylim=(0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
+    top.set(ylim=None if config.in_habitat else (0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
     top.legend(loc="lower right")
     bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
     bottom.set(xlabel="environment steps", ylabel="lambda")
@@ -667,8 +770,9 @@ def table(config: Config, result: dict[str, Any]) -> str:
     lines += [
         f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()
     ]
-    length, reward, success = PAPER[config.env][METHODS.index(config.method)]
-    lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
+    if config.env in PAPER:
+        length, reward, success = PAPER[config.env][METHODS.index(config.method)]
+        lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
     return "\n".join(lines)
 
 
@@ -707,7 +811,8 @@ def report(config: Config, run_dir: Path, world: ddppo.World) -> None:
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(config, result))
     if config.method != "llm-only":
-        draw_play(run_dir, config, actors)
+        if not config.in_habitat:
+            draw_play(run_dir, config, actors)
         draw_curve(run_dir, config, result)
 
 
@@ -727,6 +832,7 @@ GROUPS = {  # the first setting under each heading of --help
     "options": "the teacher, Eq. (1)",
     "anneal": "its influence, Eq. (3)",
     "student": "the student and PPO, Eq. (2) and Table 1",
+    "habitat_data": "Habitat, section 4.2 and A.5",
 }
 
 
@@ -773,6 +879,14 @@ def check(config: Config, world: ddppo.World) -> None:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
         fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
+    if (config.options in habitat_options.OPTION_SETS) != config.in_habitat:
+        sets = habitat_options.OPTION_SETS if config.in_habitat else options.OPTION_SETS
+        fail(f"--options is {config.options}; for {config.env} choose from {', '.join(sets)}")
+    if config.in_habitat:
+        try:
+            habitat_envs.check(config.habitat_data or str(habitat_envs.HOME))
+        except habitat_envs.HabitatError as error:
+            fail(f"{config.env} cannot be played: {error}")
     if config.num_trajectories < world.size:
         fail(f"--num-trajectories is {config.num_trajectories}; {world.size} workers need at least one episode each")
     make_student(config, world)
@@ -813,7 +927,7 @@ def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config
                 fail(f"{flag} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run")
         config = Config(**{**stored, **given, "run_dir": str(run_dir)})
     else:
-        config = Config(**given)
+        config = Config(**{**(HABITAT if given.get("env") in habitat_envs.TASKS else {}), **given})
         name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = Path(config.run_dir or Path("runs") / name)
         config = replace(config, run_dir=str(run_dir))
@@ -844,7 +958,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         world.leave()
         if world.rank > 0:
-            return
+            os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
         report(config, run_dir, world)
         if config.asks_llm:
             print(live_replies(config).summary())
@@ -855,6 +969,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         fail(f"{error}; what was trained is kept: make room or give access, then {resuming}")
     except (teachers.UnknownStateError, teachers.LLMError) as error:
+        fail(f"{error}; what was trained is kept, go on with: {resuming}")
+    except habitat_envs.HabitatError as error:
         fail(f"{error}; what was trained is kept, go on with: {resuming}")
     except ddppo.LostWorkerError as error:
         fail(f"{error}; what was trained is kept, go on with any number of workers: {resuming}")

@@ -30,6 +30,7 @@ def work(rank, size, port, task, folder):
     world.join()
     torch.save(task(world), folder / f"{rank}.pt")
     world.leave()
+    os._exit(0)  # a process that leaves the interpreter with torch's threads around aborts now and then
 
 
 def in_workers(size, task, folder):

@@ -334,7 +334,7 @@ def test_ppo_with_a_gaussian_learns_to_reach_a_point():
 # ------------------------------------------------------------------------------------------------- the nets for Habitat
 
 
-NUM_ACTIONS, NUM_SENSORS = 11, 22
+NUM_ACTIONS, NUM_SENSORS = 11, 19
 DEPTH = STUDENTS["depth"]
 
 

@@ -54,7 +54,7 @@ def toy_teacher(shares, mode="soft"):
 def test_eq1_mixture_hand_worked():
     teacher = toy_teacher({"east": 0.2, "north": 0.3, "either": 0.5})
     # 0.2 * (1, 0, 0, 0) + 0.3 * (0, 1, 0, 0) + 0.5 * (0, 0, 1/2, 1/2)
-    mixture = teacher(None)
+    mixture = teacher(None).policies
     np.testing.assert_allclose(mixture, [[0.2, 0.3, 0.25, 0.25]], atol=1e-7)
     assert (mixture.shape, mixture.dtype) == ((1, 4), np.float32)
 
@@ -63,7 +63,7 @@ def test_eq1_the_first_option_that_is_not_finished_acts():
     teacher = toy_teacher({"east, north": 0.1, "finished, north, east": 0.3, " finished ,finished,  either": 0.4,
                            "north": 0.2})  # fmt: skip
     # east 0.1; north 0.3 + 0.2, in two wordings; either 0.4, with half of it for each of its actions
-    np.testing.assert_allclose(teacher(None), [[0.1, 0.5, 0.2, 0.2]], atol=1e-7)
+    np.testing.assert_allclose(teacher(None).policies, [[0.1, 0.5, 0.2, 0.2]], atol=1e-7)
     assert teacher.option_probabilities(None) == {
         TOYS["east"]: pytest.approx(0.1), TOYS["north"]: pytest.approx(0.5), TOYS["either"]: pytest.approx(0.4),
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_eq1_invalid_plans_are_counted_and_their_share_spread():
     teacher = toy_teacher({"sing, east": 0.1, "absent, east": 0.2, "finished, finished": 0.1, "north": 0.45,
                            "finished, either": 0.15})  # fmt: skip
     # 0.1 + 0.2 + 0.1 cannot be followed, 0.6 is left: north 0.45 / 0.6 = 3/4, either 0.15 / 0.6 = 1/4
-    np.testing.assert_allclose(teacher(None), [[0, 0.75, 0.125, 0.125]], atol=1e-7)
+    np.testing.assert_allclose(teacher(None).policies, [[0, 0.75, 0.125, 0.125]], atol=1e-7)
     teacher(None)
     assert teacher.invalid_plans == {"sing, east": 2, "absent, east": 2, "finished, finished": 2}
     assert teacher.pop_statistics()["invalid_share"] == pytest.approx(0.4)
@@ -82,7 +82,7 @@ def test_eq1_invalid_plans_are_counted_and_their_share_spread():
 
 def test_eq1_uniform_when_nothing_is_valid():
     teacher = toy_teacher({"sing": 0.3, "absent": 0.7})
-    np.testing.assert_array_equal(teacher(None), [[0.25] * 4])
+    np.testing.assert_array_equal(teacher(None).policies, [[0.25] * 4])
     assert teacher.option_probabilities(None) == {}
     assert teacher.pop_statistics()["invalid_share"] == pytest.approx(1)
 
@@ -98,9 +98,9 @@ def test_eq1_follows_the_observation():
 
     options = {"count": Counting([1, 0]), "wait": Toy([0, 1])}
     teacher = Teacher(lambda _: {"count, wait": 0.75, "wait": 0.25}, lambda _: "the state", options.__getitem__, 2)
-    np.testing.assert_allclose(teacher(0), [[0, 1]])  # count cannot start: its share falls to wait
-    np.testing.assert_allclose(teacher(1), [[0.75, 0.25]])
-    np.testing.assert_allclose(teacher(3), [[0, 1]])  # count is finished: wait acts in both plans
+    np.testing.assert_allclose(teacher(0).policies, [[0, 1]])  # count cannot start: its share falls to wait
+    np.testing.assert_allclose(teacher(1).policies, [[0.75, 0.25]])
+    np.testing.assert_allclose(teacher(3).policies, [[0, 1]])  # count is finished: wait acts in both plans
     assert teacher.invalid_plans == {"count, wait": 1}
 
 
@@ -126,11 +126,11 @@ def test_teacher_entropy_hand_worked():
 
 def test_hard_mode_follows_the_most_frequent_plan_only():
     shares = {"east": 0.2, "either": 0.5, "north": 0.3}
-    np.testing.assert_allclose(toy_teacher(shares, "hard")(None), [[0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(toy_teacher(shares, "hard")(None).policies, [[0, 0, 0.5, 0.5]])
     # The plan is chosen, not the option: north acts in 0.3 + 0.3 of the answers, but either's plan is the commonest.
     shares = {"finished, north": 0.3, "either": 0.4, "north": 0.3}
-    np.testing.assert_allclose(toy_teacher(shares, "hard")(None), [[0, 0, 0.5, 0.5]])
-    np.testing.assert_allclose(toy_teacher(shares, "soft")(None), [[0, 0.6, 0.2, 0.2]], atol=1e-7)
+    np.testing.assert_allclose(toy_teacher(shares, "hard")(None).policies, [[0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(toy_teacher(shares, "soft")(None).policies, [[0, 0.6, 0.2, 0.2]], atol=1e-7)
 
 
 def test_rename_colors_in_order_of_appearance():
@@ -172,7 +172,7 @@ def test_a_color_that_the_state_does_not_name_is_not_taken_for_one_that_it_does(
     present, absent = Toy([1, 0]), Toy([0, 1], can_start=False)
     teacher = Teacher(lambda _: {"go to blue key": 0.5, "go to red key": 0.5}, lambda _: "a blue key",
                       lambda name: present if name == "go to blue key" else absent, 2)  # fmt: skip
-    np.testing.assert_allclose(teacher(None), [[1, 0]])
+    np.testing.assert_allclose(teacher(None).policies, [[1, 0]])
     assert sum(teacher.invalid_plans.values()) == 1
 
 
@@ -256,8 +256,10 @@ def test_every_option_advises_for_itself():
     toys = {"go red": Toy([1, 0, 0, 0]), "explore": Toy([0, 0, 0.5, 0.5]), "drop red": TOYS["finished"],
             "open red": TOYS["absent"]}  # fmt: skip
     every = EveryOption(["explore", "go {}", "drop {}", "open {}"], lambda _: "a red key", toys.__getitem__)
-    # a row each; zeros for the one that has ended and the one that cannot start
-    np.testing.assert_array_equal(every(None), [[0, 0, 0.5, 0.5], [1, 0, 0, 0], [0] * 4, [0] * 4])
+    # share 0 for the one that has ended and the one that cannot start
+    advice = every(None)
+    np.testing.assert_array_equal(advice.policies[:2], [[0, 0, 0.5, 0.5], [1, 0, 0, 0]])
+    assert advice.shares.tolist() == [1, 1, 0, 0]
     assert every.pop_statistics() == {}
 
 
@@ -269,12 +271,12 @@ def test_every_option_in_a_room():
     memory[:, :, :3] = env.grid.encode()
     memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
     advice = every(memory)
-    assert (advice.shape, advice.dtype) == ((6, NUM_ACTIONS), np.float32)
+    assert (advice.policies.shape, advice.policies.dtype) == ((6, NUM_ACTIONS), np.float32)
     # Everything is seen and nothing held: explore and drop have nothing to do, the other four have.
-    assert advice.sum(axis=1).tolist() == [0, 1, 1, 0, 1, 1]
+    assert advice.shares.tolist() == [0, 1, 1, 0, 1, 1]
     memory[:, :, :3] = 0
     memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
-    assert every(memory).sum(axis=1).tolist() == [1, 0, 0, 0, 0, 0]  # nothing is seen: only explore can start
+    assert every(memory).shares.tolist() == [1, 0, 0, 0, 0, 0]  # nothing is seen: only explore can start
 
 
 def book(task):
@@ -300,7 +302,7 @@ def reached(task, option_set):
             text = rename_colors(describe(memory))[0]
             texts.add(text)
             if seed % 3 == 0:  # the teacher
-                action = rng.choice(NUM_ACTIONS, p=teacher(memory)[0])
+                action = rng.choice(NUM_ACTIONS, p=teacher(memory).policies[0])
             elif seed % 3 == 1 and rng.random() < 0.9:  # options at random, a few steps each
                 if env.step_count >= until or chosen.is_done(memory) or not chosen.can_start(memory):
                     chosen, until = options[rng.integers(len(options))], env.step_count + rng.integers(1, 20)
@@ -373,7 +375,7 @@ def test_the_llm_alone_opens_the_door_of_simple():
         memory, _ = env.reset(seed=seed)
         ended = False
         while not ended:
-            memory, reward, terminated, truncated, _ = env.step(rng.choice(NUM_ACTIONS, p=teacher(memory)[0]))
+            memory, reward, terminated, truncated, _ = env.step(rng.choice(NUM_ACTIONS, p=teacher(memory).policies[0]))
             ended = terminated or truncated
         returns.append(reward)
     assert np.mean(np.array(returns) > 0) >= 0.99

@@ -1,0 +1,172 @@
+"""The teacher's options for Habitat's Nav & Pick (paper section 4.2): navigate, pick.
+
+    python habitat_options.py           # where the arm's joints bring the suction cup, and the first step of a pick
+
+An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All three are functions
+of the observation vector alone (see LAYOUT); each policy is a diagonal Gaussian over the 11-dim action: its means and
+standard deviations, (2, 11).
+
+Scripted, they ship and work at once: navigate follows the geodesic path that the observation's hints lead along, pick
+moves the arm by damped least squares (Wampler 1986) on the Fetch's kinematics. Learned, as in the paper, their policies
+are students that PPO trained on habitat-nav and habitat-pick; initiation and termination are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+# Where in an observation: first number, how many, and the scale that gives metres and radians; as in habitat_envs.py.
+LAYOUT = {
+    "joint": (16384, 7, np.pi),  # angles of the arm
+    "is_holding": (16391, 1, 1.0),
+    "object": (16392, 3, 2.0),  # from the end effector, in its frame
+    "gps_compass": (16395, 2, 3.0),  # distance and angle of the object from the base
+    "to_rest": (16397, 3, 1.0),  # from the end effector to where it rests, in the base's frame
+    "ee": (16400, 3, 1.0),  # the end effector in the base's frame
+    "corner": (16403, 2, 1.0),  # the next one of the geodesic path to the object: ahead, to the left
+    "path_length": (16405, 1, 1.0),
+}
+NUM_ACTIONS = 11
+ARM, GRIP, FORWARD, TURN, STOP = slice(0, 7), 7, 8, 9, 10
+IN_REACH, AHEAD = 0.8, 0.3  # an object can be picked from within these metres and radians
+# Standard deviations of the scripted policies, and their "stop": as far from 0 as a student's at the start, and surer.
+DEVIATIONS = np.full(NUM_ACTIONS, 0.1, np.float32)
+NO_STOP = -2.0
+STAND_STILL = np.array([0.0] * STOP + [NO_STOP], np.float32)  # what to do where nobody has anything to say
+OPTION_SETS = ("scripted",)
+
+MAX_TURN, MAX_ADVANCE = 10 / 120, 10 / 120  # radians and metres a step at action 1: habitat-lab's speeds at 120 Hz
+MAX_JOINT_STEP = 0.0125  # radians a step at action 1
+TORSO_LIFT = 0.15  # habitat-lab holds it there
+# The Fetch's arm from base to wrist: where each joint stands on the link before, metres, and the axis it turns about.
+JOINTS = (
+    ((-0.086875 + 0.119525, 0, 0.37743 + TORSO_LIFT + 0.34858), 2),
+    ((0.117, 0, 0.06), 1),
+    ((0.219, 0, 0), 0),
+    ((0.133, 0, 0), 1),
+    ((0.197, 0, 0), 0),
+    ((0.1245, 0, 0), 1),
+    ((0.1385, 0, 0), 0),
+)
+LIMITS = np.array([1.6056, 1.518, np.inf, 2.251, np.inf, 2.16, np.inf])
+LOWER_LIMITS = np.array([-1.6056, -1.221, -np.inf, -2.251, -np.inf, -2.16, -np.inf])
+SUCTION = (0.16645 + 0.08, 0, 0)  # the end effector on the wrist
+
+
+def read(observation: np.ndarray, name: str) -> np.ndarray:
+    """A reading in metres or radians."""
+    first, size, scale = LAYOUT[name]
+    return observation[first : first + size] * scale
+
+
+def kinematics(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Position (3,) and rotation (3, 3) of the end effector in the base's frame, and their Jacobian (6, 7)."""
+    position, rotation = np.zeros(3), np.eye(3)
+    axes, origins = [], []
+    for (offset, axis), angle in zip(JOINTS, angles):
+        position = position + rotation @ offset
+        axes.append(rotation[:, axis])
+        origins.append(position)
+        cos, sin = np.cos(angle), np.sin(angle)
+        turn = np.eye(3)
+        j, k = (axis + 1) % 3, (axis + 2) % 3
+        turn[j, j] = turn[k, k] = cos
+        turn[j, k], turn[k, j] = -sin, sin
+        rotation = rotation @ turn
+    position = position + rotation @ SUCTION
+    linear = np.cross(axes, position - np.array(origins))
+    return position, rotation, np.concatenate([linear.T, np.array(axes).T])
+
+
+def move_arm(angles: np.ndarray, target: np.ndarray, damping: float = 0.1) -> np.ndarray:
+    """Joint steps (7,), in [-1, 1], that bring the end effector towards `target` with the suction cup pointing down.
+
+    Damped least squares: dq = J^T (J J^T + damping^2 I)^-1 e, with the error e of position and pointing.
+    """
+    position, rotation, jacobian = kinematics(angles)
+    pointing = np.cross(rotation[:, 0], (0, 0, -1))  # axis and sine of the angle to straight down
+    error = np.concatenate([target - position, 0.5 * pointing])
+    error[:3] *= min(1.0, 0.1 / max(float(np.linalg.norm(error[:3])), 1e-9))  # linear only nearby
+    square = jacobian @ jacobian.T + damping**2 * np.eye(6)
+    step = jacobian.T @ np.linalg.solve(square, error)
+    step = np.clip(angles + step, LOWER_LIMITS, LIMITS) - angles
+    return step / max(MAX_JOINT_STEP, float(np.abs(step).max()))
+
+
+def navigate(observation: np.ndarray) -> np.ndarray:
+    """Means (11,): turn to the next corner of the geodesic path and go there; at its end turn to the object."""
+    means = np.zeros(NUM_ACTIONS, np.float32)
+    means[GRIP], means[STOP] = -1.0, NO_STOP
+    ahead, left = read(observation, "corner")
+    _, angle = read(observation, "gps_compass")
+    if read(observation, "path_length")[0] > 0.1:
+        bearing, way = np.arctan2(left, ahead), np.hypot(ahead, left)
+    else:
+        bearing, way = -angle, 0.0
+    means[TURN] = np.clip(bearing / MAX_TURN, -1.0, 1.0)
+    if abs(bearing) < AHEAD:
+        means[FORWARD] = np.clip(way / MAX_ADVANCE, 0.0, 1.0)
+    return means
+
+
+HOVER = 0.12  # metres over the object from which the suction cup comes straight down
+CLEAR = 0.25  # metres over where the object lay that it is lifted before the arm goes to rest
+
+
+def pick(observation: np.ndarray) -> np.ndarray:
+    """Means (11,): suction cup over the object, straight down; once it holds, straight up, then back to rest."""
+    means = np.zeros(NUM_ACTIONS, np.float32)
+    means[GRIP], means[STOP] = 1.0, NO_STOP
+    angles = read(observation, "joint")
+    position, rotation, _ = kinematics(angles)
+    thing = position + rotation @ read(observation, "object")
+    if read(observation, "is_holding")[0]:
+        rest = position + read(observation, "to_rest")
+        up = np.array([*position[:2], max(thing[2] + CLEAR, rest[2])])
+        target = up if position[2] < min(thing[2] + CLEAR, rest[2]) - 0.05 else rest
+    else:
+        aside = np.linalg.norm(position[:2] - thing[:2])
+        target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), 0.0, HOVER)])
+    means[ARM] = move_arm(angles, target)
+    return means
+
+
+@dataclass(frozen=True)
+class Option:
+    """Where it can start, what it does, when it is done; all from an observation vector."""
+
+    name: str
+    means: Callable[[np.ndarray], np.ndarray]
+    can_start: Callable[[np.ndarray], bool]
+    is_done: Callable[[np.ndarray], bool]
+
+    def policy(self, observation: np.ndarray) -> np.ndarray:
+        """Means and standard deviations of the action, (2, 11)."""
+        return np.stack([self.means(observation), DEVIATIONS])
+
+
+def in_reach(observation: np.ndarray) -> bool:
+    """Whether the object can be picked from here."""
+    distance, angle = read(observation, "gps_compass")
+    return bool(distance < IN_REACH and abs(angle) < AHEAD)
+
+
+def holds(observation: np.ndarray) -> bool:
+    """Whether the robot holds something."""
+    return bool(read(observation, "is_holding")[0])
+
+
+OPTIONS = {
+    "navigate": Option("navigate", navigate, lambda observation: not holds(observation), in_reach),
+    "pick": Option("pick", pick, lambda observation: in_reach(observation) or holds(observation), lambda _: False),
+}
+
+
+def make_option(name: str) -> Option:
+    """The option of that name; ValueError if there is none."""
+    if name not in OPTIONS:
+        raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTIONS)}")
+    return OPTIONS[name]

@@ -1,0 +1,369 @@
+"""Habitat: the data set that we bring, options on hand-made readings, and the real simulator where it is installed."""
+
+import gzip
+import importlib.util
+import itertools
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import habitat_envs
+import habitat_home
+import habitat_options
+import ppo
+import teacher as teachers
+import train
+
+ROOT = Path(train.__file__).parent
+needs_simulator = pytest.mark.skipif(
+    importlib.util.find_spec("habitat_sim") is None, reason="habitat-sim is not installed; see environment.yml"
+)
+ARM_AT_REST = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005])  # habitat-lab's
+
+
+def readings(**given):
+    """An observation with these readings, in metres and radians, the rest 0."""
+    observation = np.zeros(habitat_envs.SIZE, np.float32)
+    for name, numbers in given.items():
+        first, size, scale = habitat_options.LAYOUT[name]
+        observation[first : first + size] = np.asarray(numbers) / scale
+    return observation
+
+
+# ------------------------------------------------------------------------------------------------------- the data set
+
+
+def content(path):
+    """A file's bytes, or what is in it where packing may differ."""
+    if path.name.endswith(".json.gz"):
+        return json.loads(gzip.decompress(path.read_bytes()))
+    return path.read_bytes()
+
+
+def test_the_home_in_the_repository_is_what_the_generator_writes(tmp_path):
+    habitat_home.write_home(tmp_path)
+    names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(habitat_envs.HOME) for path in habitat_envs.HOME.rglob("*") if path.is_file()}
+    assert len(names) > 60
+    for name in names:
+        if name.suffix != ".glb":  # the last bit of a sine may differ between machines
+            assert content(tmp_path / name) == content(habitat_envs.HOME / name), name
+
+
+@pytest.mark.parametrize("path", sorted(habitat_envs.HOME.rglob("*.glb")), ids=lambda path: path.stem)
+def test_meshes_are_closed_glb_files(path):
+    blob = path.read_bytes()
+    magic, version, size, length, kind = struct.unpack_from("<4sIII4s", blob)
+    assert (magic, version, size, kind) == (b"glTF", 2, len(blob), b"JSON")
+    tree = json.loads(blob[20 : 20 + length])
+    start = 20 + length + 8
+    for primitive in tree["meshes"][0]["primitives"]:
+        arrays = []
+        for accessor in (primitive["attributes"]["POSITION"], primitive["indices"]):
+            view = tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]
+            raw = blob[start + view["byteOffset"] :][: view["byteLength"]]
+            arrays.append(np.frombuffer(raw, "<f4" if len(arrays) == 0 else "<u4").reshape(-1, 3))
+        corners = arrays[0][arrays[1]].astype(np.float64)
+        corners -= arrays[0].mean(0)
+        # A closed surface that looks outwards encloses a positive volume.
+        assert (np.cross(corners[:, 0], corners[:, 1]) * corners[:, 2]).sum() / 6 > 0
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_episodes(split):
+    episodes = content(habitat_envs.HOME / "datasets" / split / "rearrange_easy.json.gz")["episodes"]
+    assert len(episodes) == 100
+    assert len({episode["scene_id"] for episode in episodes}) == 10
+    for episode in episodes:
+        assert episode["scene_id"].startswith(split)
+        assert (habitat_envs.HOME / "scenes" / f"{episode['scene_id']}.scene_instance.json").exists()
+        (target,) = episode["targets"]
+        assert target.split("_:")[0] in [name.split(".")[0] for name, _ in episode["rigid_objs"]]
+        places = [np.array(pose)[[0, 2], 3] for _, pose in episode["rigid_objs"]]
+        assert len(places) == 3
+        assert all(np.linalg.norm(a - b) > 0.25 for a, b in itertools.combinations(places, 2))
+
+
+@pytest.mark.parametrize("missing", ["the folder", "the episodes", "the robot"])
+def test_a_folder_that_is_no_data_set(tmp_path, missing):
+    folder = tmp_path / "data"
+    if missing != "the folder":
+        (folder / "datasets" / "val").mkdir(parents=True)
+    if missing == "the robot":
+        (folder / "datasets" / "val" / "rearrange_easy.json.gz").write_bytes(b"")
+    with pytest.raises(habitat_envs.HabitatError, match={"the folder": "not a folder"}.get(missing, "is missing")):
+        habitat_envs.find_files(folder, "val")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("habitat_sim") is not None, reason="habitat-sim is installed")
+def test_without_habitat_there_is_one_line(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--env", "habitat-navpick", "--run-dir", str(tmp_path / "run")])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Habitat is not installed" in line
+    assert "conda env create -f environment.yml" in line
+
+
+def test_options_of_another_family(capsys):
+    for config in (train.Config(options="scripted"), train.Config(env="habitat-nav", options="paper")):
+        with pytest.raises(SystemExit):
+            train.check(config, train.ddppo.World())
+        assert "choose from" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+def test_the_layout_of_observations_is_the_same_in_both_files():
+    names = {"joint": "joint", "is_holding": "is_holding", "object": "obj_start_sensor",
+             "gps_compass": "obj_start_gps_compass", "to_rest": "relative_resting_position",
+             "ee": "ee_pos"}  # fmt: skip
+    for ours, theirs in names.items():
+        first, size, scale = habitat_options.LAYOUT[ours]
+        assert slice(first, first + size) == habitat_envs.place(theirs)
+        assert scale == habitat_envs.SENSORS[theirs][1]
+    first, size, _ = habitat_options.LAYOUT["corner"]
+    assert (first, first + size) == (
+        habitat_envs.place("corner_ahead").start, habitat_envs.place("corner_left").stop
+    )  # fmt: skip
+    assert habitat_options.LAYOUT["path_length"][0] == habitat_envs.place("path_length").start
+    assert habitat_options.NUM_ACTIONS == habitat_envs.NUM_ACTIONS == 11
+    assert (habitat_options.IN_REACH, habitat_options.AHEAD) == (habitat_envs.IN_REACH, habitat_envs.AHEAD)
+
+
+def test_the_jacobian_against_differences():
+    angles, step = np.random.default_rng(0).uniform(-1, 1, 7), 1e-6
+    position, rotation, jacobian = habitat_options.kinematics(angles)
+    for joint in range(7):
+        moved, turned, _ = habitat_options.kinematics(angles + step * np.eye(7)[joint])
+        np.testing.assert_allclose((moved - position) / step, jacobian[:3, joint], atol=1e-5)
+        spin = (turned - rotation) @ rotation.T / step  # skew: its entries are the angular velocity
+        np.testing.assert_allclose([spin[2, 1], spin[0, 2], spin[1, 0]], jacobian[3:, joint], atol=1e-5)
+
+
+def test_the_arm_reaches_over_the_table_with_the_cup_down():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        target = np.array([random.uniform(0.5, 0.75), random.uniform(-0.2, 0.2), random.uniform(0.65, 0.9)])
+        angles = ARM_AT_REST.copy()
+        for _ in range(400):
+            step = habitat_options.move_arm(angles, target)
+            assert np.abs(step).max() <= 1 + 1e-9
+            angles += habitat_options.MAX_JOINT_STEP * step
+        position, rotation, _ = habitat_options.kinematics(angles)
+        np.testing.assert_allclose(position, target, atol=0.01)
+        assert rotation[2, 0] < -0.98
+
+
+def test_navigate_turns_to_the_corner_then_goes():
+    far = {"gps_compass": (3.0, 0.0), "path_length": 3.0}
+    left = habitat_options.navigate(readings(corner=(0.0, 2.0), **far))
+    assert (left[habitat_options.TURN], left[habitat_options.FORWARD]) == (1.0, 0.0)
+    ahead = habitat_options.navigate(readings(corner=(2.0, 0.0), **far))
+    assert (ahead[habitat_options.TURN], ahead[habitat_options.FORWARD]) == (0.0, 1.0)
+    there = habitat_options.navigate(readings(corner=(0.0, 0.0), gps_compass=(0.6, -1.0), path_length=0.0))
+    assert (there[habitat_options.TURN], there[habitat_options.FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
+    for means in (left, ahead, there):
+        assert means[habitat_options.STOP] < 0
+        assert means[habitat_options.GRIP] < 0
+        assert not means[habitat_options.ARM].any()
+
+
+def test_initiation_and_termination():
+    navigate, pick = habitat_options.OPTIONS["navigate"], habitat_options.OPTIONS["pick"]
+    far, near = readings(gps_compass=(2.0, 0.0)), readings(gps_compass=(0.6, 0.1))
+    aside, holding = readings(gps_compass=(0.6, 1.0)), readings(gps_compass=(2.0, 0.0), is_holding=1)
+    assert [navigate.is_done(o) for o in (far, near, aside)] == [False, True, False]
+    assert [navigate.can_start(o) for o in (far, holding)] == [True, False]
+    assert [pick.can_start(o) for o in (far, near, aside, holding)] == [False, True, False, True]
+    assert navigate.policy(far).shape == (2, 11)
+    with pytest.raises(ValueError, match="dance"):
+        habitat_options.make_option("dance")
+
+
+def test_pick_lifts_before_it_comes_back():
+    position, rotation, _ = habitat_options.kinematics(ARM_AT_REST)
+    thing = np.array([0.65, 0.0, 0.7])
+    seen = {"joint": ARM_AT_REST, "object": rotation.T @ (thing - position), "gps_compass": (0.65, 0.0)}
+    step = habitat_options.pick(readings(**seen))[habitat_options.ARM]
+    after, _, _ = habitat_options.kinematics(ARM_AT_REST + 0.0125 * step)
+    above = thing + np.array([0, 0, 0.12])
+    assert np.linalg.norm(after - above) < np.linalg.norm(position - above)
+    low = ARM_AT_REST.copy()
+    for _ in range(400):
+        low += 0.0125 * habitat_options.move_arm(low, thing)
+    position, rotation, _ = habitat_options.kinematics(low)
+    to_rest = np.array([0.5, 0.0, 1.0]) - position
+    seen = {"joint": low, "object": rotation.T @ (thing - position), "to_rest": to_rest, "is_holding": 1}
+    step = habitat_options.pick(readings(**seen))[habitat_options.ARM]
+    after, _, _ = habitat_options.kinematics(low + 0.0125 * step)
+    assert after[2] - position[2] > 3 * np.linalg.norm((after - position)[:2])
+
+
+# ------------------------------------------------------------------------------------------------- teacher and student
+
+
+def all_states():
+    """Every state text: what is seen, what else, and what is held."""
+    for near, target, others, holding in itertools.product((0, 1), repeat=4):
+        observation = readings(gps_compass=(0.6 if near else 2.0, 0.0), is_holding=holding)
+        observation[habitat_envs.place("sees_target")] = target
+        observation[habitat_envs.place("sees_others")] = others
+        yield habitat_envs.describe(observation)
+
+
+def test_the_recorded_answers_know_every_state():
+    book = teachers.read_replies(ROOT / "replies" / "habitat.jsonl")
+    assert set(book) == set(all_states())
+    assert len(book) == 12
+
+
+@pytest.mark.parametrize(
+    ("answer", "plan"),
+    [
+        ("Scene: ...\nReasoning: pick needs reach\nDecision: navigate, pick", "navigate, pick"),
+        ("Decision: 1. Go to the target object 2. grab it", "navigate, pick"),
+        ("Decision: wait", teachers.NO_PLAN),
+        ("Reasoning: it should navigate", teachers.NO_PLAN),
+    ],
+)
+def test_plans_of_the_robot(answer, plan):
+    record = {"answer": answer, "state": "The robot sees no objects, and holds nothing."}
+    assert teachers.read_answer(record) == {plan: 1.0}
+
+
+def test_the_prompt_of_the_robot():
+    messages = teachers.stages_prompt("The robot sees no objects, and holds nothing.", 5)
+    assert messages[0]["content"].startswith(teachers.HABITAT_RULES)
+    assert "key" not in json.dumps(messages)
+    for state, answer in teachers.HABITAT_EXAMPLES:
+        assert set(teachers.parse_plan(answer, state).split(", ")) <= set(habitat_options.OPTIONS)
+
+
+def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
+    shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
+    teacher = teachers.Teacher(lambda _: shares, lambda _: "a state", habitat_options.make_option, None)
+    far, near = readings(gps_compass=(2.0, 0.0), corner=(1.0, 0.0), path_length=1.0), readings(gps_compass=(0.6, 0.0))
+    assert teacher(far).shares.tolist() == [1.0]  # pick cannot start, singing is no option
+    np.testing.assert_array_equal(teacher(far).policies[0], habitat_options.OPTIONS["navigate"].policy(far))
+    assert teacher(near).shares.tolist() == [1.0]  # navigate is done, pick acts in both plans
+    nobody = teachers.Teacher(lambda _: {"sing": 1.0}, lambda _: "", habitat_options.make_option, None)(far)
+    assert len(nobody.shares) == 0
+    every = teachers.EveryOption(list(habitat_options.OPTIONS), lambda _: "", habitat_options.make_option)(far)
+    assert every.shares.tolist() == [1.0, 0.0]
+    stacked, policies = train.stack_advice([teacher(far), nobody, every])
+    assert stacked.tolist() == [[1, 0], [0, 0], [1, 0]]
+    assert policies.shape == (3, 2, 2, 11)
+    np.testing.assert_array_equal(policies[2], every.policies)
+    none, empty = train.stack_advice([nobody, nobody])
+    assert none.tolist() == [[0], [0]]
+    weights, to_uniform = ppo.weigh_teachers(torch.zeros(2, 1), none)
+    policy = ppo.DiagonalGaussian(11, 0.5)(torch.zeros(2, 11))
+    assert ppo.distance(weights, empty, policy).tolist() == to_uniform.tolist() == [0, 0]
+
+
+class CountingRoom:
+    """An episode lasts as many steps as its seed says; the action is the reward."""
+
+    def reset(self, *, seed):
+        self.left = seed
+        return np.full(1, seed, np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.full(1, self.left, np.float32), float(action), self.left == 0, False, {"success": self.left % 2 == 0}
+
+
+def test_two_rooms_play_five_episodes():
+    together = []
+
+    def act(observations):
+        together.append(len(observations))
+        return [train.Decision(1) for _ in observations]
+
+    trajectories = train.play([CountingRoom(), CountingRoom()], [3, 1, 2, 4, 1], act)
+    assert [len(trajectory) for trajectory in trajectories] == [3, 1, 2, 4, 1]
+    assert [t[0].observation.item() for t in trajectories] == [3, 1, 2, 4, 1]
+    assert together == [2, 2, 2, 2, 1, 1, 1]
+    begun = train.play([CountingRoom()], [3, 1], act, lambda: True)
+    assert [len(trajectory) for trajectory in begun] == [1]  # the second has not begun
+
+
+# ------------------------------------------------------------------------------------------------- the real simulator
+
+
+@pytest.fixture(scope="module")
+def env():
+    with_simulator = habitat_envs.HabitatEnv("habitat-navpick", "val")
+    yield with_simulator
+    with_simulator.close()
+
+
+def follow_the_script(env, seed):
+    """Play an episode with the means of the scripted options."""
+    observation, _ = env.reset(seed=seed)
+    observations, rewards, ended = [observation], [], False
+    while not ended:
+        option = "pick" if habitat_options.OPTIONS["pick"].can_start(observation) else "navigate"
+        action = habitat_options.OPTIONS[option].means(observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        observations.append(observation)
+        rewards.append(reward)
+        ended = terminated or truncated
+    return observations, rewards, info["success"]
+
+
+@needs_simulator
+def test_the_script_picks_in_three_rooms(env):
+    for seed in (1, 21, 41):
+        observations, rewards, success = follow_the_script(env, seed)
+        assert success
+        assert sum(rewards) > 1.0
+        assert all(observation.shape == (habitat_envs.SIZE,) for observation in observations)
+        depths = np.stack(observations)[:, : habitat_envs.IMAGE_SIDE**2]
+        assert depths.min() >= 0
+        assert depths.max() <= 1
+        assert depths.std() > 0.01
+        position, _, _ = habitat_options.kinematics(habitat_options.read(observations[0], "joint"))
+        np.testing.assert_allclose(position, habitat_options.read(observations[0], "ee"), atol=1e-4)
+
+
+@needs_simulator
+def test_the_same_seed_starts_the_same_episode(env):
+    first, again, other = (env.reset(seed=seed)[0] for seed in (5, 5, 7))
+    np.testing.assert_allclose(first, again, atol=1e-5)
+    assert np.abs(first - other).max() > 0.1
+
+
+@needs_simulator
+def test_stop_ends_the_episode(env):
+    env.reset(seed=1)
+    stop = np.eye(11)[habitat_options.STOP]
+    _, _, terminated, truncated, info = env.step(stop)
+    assert (terminated, truncated, info["success"]) == (True, False, False)
+
+
+@needs_simulator
+def test_a_simulator_that_is_killed_ends_in_a_line():
+    room = habitat_envs.Room("habitat-navpick", "val", habitat_envs.Settings())
+    room.reset(seed=1)
+    room.process.kill()
+    room.process.join()
+    with pytest.raises(habitat_envs.HabitatError, match=r"a simulator died \(signal 9\)"):
+        room.step(np.zeros(11))
+
+
+@needs_simulator
+def test_a_broken_episode_file_ends_in_a_line(tmp_path):
+    (tmp_path / "datasets" / "val").mkdir(parents=True)
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "datasets" / "val" / "rearrange_easy.json.gz").write_bytes(gzip.compress(b'{"episodes": [{}]}'))
+    (tmp_path / "robots" / "fetch_suction.urdf").write_text("")
+    room = habitat_envs.Room("habitat-navpick", "val", habitat_envs.Settings(folder=str(tmp_path)))
+    with pytest.raises(habitat_envs.HabitatError, match="not a file of rearrangement episodes"):
+        room.reset(seed=1)
