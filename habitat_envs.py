@@ -287,16 +287,17 @@ def describe(observation: np.ndarray) -> str:
     """c(s), the state as text: what the semantic camera shows, how near the object is, and what is held.
 
     "The robot sees the target object far away, other objects, and holds nothing." An object in reach and ahead is
-    "in reach"; where it is comes from the GPS sensor.
+    "in reach"; where it is comes from the GPS sensor. What is held is not named among what is seen.
     """
     distance, angle = observation[place("obj_start_gps_compass")] * SENSORS["obj_start_gps_compass"][1]
+    holding = bool(observation[place("is_holding")][0])
     things = []
-    if observation[place("sees_target")][0]:
+    if observation[place("sees_target")][0] and not holding:
         near = distance < IN_REACH and abs(angle) < AHEAD
         things.append("the target object in reach" if near else "the target object far away")
     if observation[place("sees_others")][0]:
         things.append("other objects")
-    held = "the target object" if observation[place("is_holding")][0] else "nothing"
+    held = "the target object" if holding else "nothing"
     return f"The robot sees {', '.join(things) or 'no objects'}, and holds {held}."
 
 

@@ -159,7 +159,7 @@ def test_run_folder(method, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "student" in printed.out
     assert f"paper, {method}" in printed.out
-    for told in ("lambda", "return", "success", "KL to teacher" if method != "ppo" else "no teacher", "steps/s"):
+    for told in ("lambda", "return", "success", "distance to teacher" if method != "ppo" else "no teacher", "steps/s"):
         assert told in printed.err
 
 
