@@ -6,8 +6,8 @@ A Fetch robot starts anywhere in a room, goes to a table and picks up an object 
 measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
     habitat-navpick   start anywhere; success: the right object is held and the arm is back at rest
-    habitat-pick      the same, from where an object is in reach: the option Pick is trained there
-    habitat-nav       start more than 3 m away; success: the object is in reach and ahead: the option Navigate
+    habitat-pick      the same from within 2 m and turned to it, as habitat-lab's pick skill starts
+    habitat-nav       start more than 3 m away; success: the object is in reach and ahead
 
 An observation is one float32 vector, what the student sees first:
 
@@ -189,9 +189,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
             measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
         else:
             measures.pick_reward.pick_reward = settings.pick_reward
-            near = task == "habitat-pick"
-            habitat_.task.spawn_max_dist_to_obj = IN_REACH if near else 100.0  # the object's room is smaller
-            habitat_.task.base_angle_noise = 0.5 * AHEAD if near else math.pi
+            if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
+                habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
     return config, dataset
 
 

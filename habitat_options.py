@@ -1,6 +1,6 @@
 """The teacher's options for Habitat's Nav & Pick (paper section 4.2): navigate, pick.
 
-    python habitat_options.py           # where the arm's joints bring the suction cup, and the first step of a pick
+    python habitat_options.py           # the arm on its way to a spot over a table
 
 An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All three are functions
 of the observation vector alone (see LAYOUT); each policy is a diagonal Gaussian over the 11-dim action: its means and
@@ -170,3 +170,18 @@ def make_option(name: str) -> Option:
     if name not in OPTIONS:
         raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTIONS)}")
     return OPTIONS[name]
+
+
+def main() -> None:
+    """Move the arm from where it rests to a spot over a table, and print where the suction cup is on the way."""
+    angles, target = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005]), np.array([0.65, 0.0, 0.75])
+    for step in range(201):
+        position, rotation, _ = kinematics(angles)
+        if step % 40 == 0:
+            tilt = np.degrees(np.arccos(np.clip(-rotation[2, 0], -1.0, 1.0)))
+            print(f"step {step:3d}  cup at {np.round(position, 3)} m, {tilt:4.1f} degrees from straight down")
+        angles = angles + MAX_JOINT_STEP * move_arm(angles, target)
+
+
+if __name__ == "__main__":
+    main()
