@@ -455,7 +455,8 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     rooms = make_rooms(config, len(range(world.rank, config.num_trajectories, world.size)), "train")
     teacher = None if config.method == "ppo" else make_teacher(config)
-    i2 = sys.maxsize if config.method == "hierarchical" else config.i2
+    never = sys.maxsize if config.in_habitat else config.iterations
+    i2 = never if config.method == "hierarchical" else config.i2
     anneal = partial(
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
     )
