@@ -352,16 +352,16 @@ def test_every_kind_of_observation_has_a_small_student_and_the_papers():
 
 def test_weights_of_the_small_student():
     student = DEPTH["small"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-    # convolutions 8 x 8 x 1, 4 x 4 x 16, 3 x 3 x 32 twice; MLP (534 -> 128), (128 -> 128); actor, critic; log s
+    # convolutions 8 x 8 x 1, 4 x 4 x 16, 3 x 3 x 32 twice; MLP (531 -> 128), (128 -> 128); actor, critic; log s
     convolutions = 16 * 65 + 32 * 257 + 2 * 32 * 289
-    assert count(student) == 114_311 == convolutions + 535 * 128 + 129 * 128 + 129 * 11 + 129 + 11
+    assert count(student) == 113_927 == convolutions + 532 * 128 + 129 * 128 + 129 * 11 + 129 + 11
 
 
 def test_weights_of_the_papers_student():
     student = DEPTH["paper"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
     # torchvision's resnet18 has 11,689,512: without its last layer, 513 * 1000, and two of three input channels
     assert count(student.body.vision) == 11_170_240 == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
-    assert count(student) == 11_376_087 == 11_170_240 + 535 * 256 + 257 * 256 + 257 * 11 + 257 + 11
+    assert count(student) == 11_375_319 == 11_170_240 + 532 * 256 + 257 * 256 + 257 * 11 + 257 + 11
 
 
 def test_resnet18_has_its_shapes_and_its_17_convolutions():
