@@ -6,9 +6,8 @@ An option is the triple (initiation set, policy, termination) of Sutton, Precup 
 of the observation vector alone (see LAYOUT); each policy is a diagonal Gaussian over the 11-dim action: its means and
 standard deviations, (2, 11).
 
-Scripted, they ship and work at once: navigate follows the geodesic path that the observation's hints lead along, pick
-moves the arm by damped least squares (Wampler 1986) on the Fetch's kinematics. Learned, as in the paper, their policies
-are students that PPO trained on habitat-nav and habitat-pick; initiation and termination are the same.
+Both are scripted, where the paper's were trained: navigate follows the geodesic path that the observation's hints lead
+along, pick moves the arm by damped least squares (Wampler 1986) on the Fetch's kinematics.
 """
 
 from __future__ import annotations
