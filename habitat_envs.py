@@ -215,8 +215,7 @@ class HabitatEnv(gym.Env):
             self.env.current_episode = self.env.episodes[seed // 2 % len(self.env.episodes)]
             self.env.reconfigure(self.config)  # loads the room, after which habitat-sim seeds its starts alike
             self.env.seed(seed % 2**31)
-        with np.errstate(all="ignore"):
-            sensors = self.env.reset()
+        sensors = self.env.reset()
         targets, _ = self.sim.get_targets()
         self.target = self.sim.scene_obj_ids[targets[0]]
         self.others = [number for number in self.sim.scene_obj_ids if number != self.target]
