@@ -244,14 +244,8 @@ class HabitatEnv(gym.Env):
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = robot.base_transformation.inverted().transform_point(ahead)
         length = sum(math.dist(a, b) for a, b in zip(path, path[1:]))
-        seen = np.bincount(sensors["head_panoptic"].ravel(), minlength=1)
-        pixels = dict(enumerate(seen.tolist()))
-        sees = [
-            float(
-                sum(pixels.get(number + self.config.simulator.object_ids_start, 0) for number in numbers) >= MIN_PIXELS
-            )
-            for numbers in ([self.target], self.others)
-        ]
+        shown = sensors["head_panoptic"].astype(np.int64) - self.config.simulator.object_ids_start
+        sees = [np.isin(shown, numbers).sum() >= MIN_PIXELS for numbers in ([self.target], self.others)]
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
         parts.append(np.array([corner[0], corner[1], length, *sees]))
@@ -319,7 +313,7 @@ class Room:
     """A `HabitatEnv` in a process of its own; HabitatError from whatever ends it, also where it aborts."""
 
     def __init__(self, task: str, split: str, settings: Settings) -> None:
-        """Start the process; the simulator is there once it answers to the first reset."""
+        """Start the process, which ends with this object; the simulator is there once it answers to a first reset."""
         context = multiprocessing.get_context("spawn")
         self.errors = tempfile.NamedTemporaryFile(prefix="habitat-", suffix=".log")  # noqa: SIM115
         self.pipe, theirs = context.Pipe()
@@ -362,11 +356,6 @@ class Room:
     def step(self, action: np.ndarray) -> Any:
         """As `HabitatEnv.step`."""
         return self.call("step", action=action)
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.join()
 
 
 def main() -> None:

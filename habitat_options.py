@@ -137,7 +137,6 @@ def pick(observation: np.ndarray) -> np.ndarray:
 class Option:
     """Where it can start, what it does, when it is done; all from an observation vector."""
 
-    name: str
     means: Callable[[np.ndarray], np.ndarray]
     can_start: Callable[[np.ndarray], bool]
     is_done: Callable[[np.ndarray], bool]
@@ -159,8 +158,8 @@ def holds(observation: np.ndarray) -> bool:
 
 
 OPTIONS = {
-    "navigate": Option("navigate", navigate, lambda observation: not holds(observation), in_reach),
-    "pick": Option("pick", pick, lambda observation: in_reach(observation) or holds(observation), lambda _: False),
+    "navigate": Option(navigate, lambda observation: not holds(observation), in_reach),
+    "pick": Option(pick, lambda observation: in_reach(observation) or holds(observation), lambda _: False),
 }
 
 

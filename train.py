@@ -62,6 +62,9 @@ PAPER = {
 }
 
 
+SETTINGS = habitat_envs.Settings()  # of a Habitat environment, where their sources are told
+
+
 def setting(
     default: Any, help: str, choices: Sequence[str] = (), least: float = -math.inf, most: float = sys.float_info.max
 ) -> Any:
@@ -135,11 +138,17 @@ class Config:
 
     habitat_data: str = setting("", "data set laid out like habitat-lab's data/; by default the home that we bring")
     num_simulators: int = setting(4, "processes of a worker, each with a simulator; Table 2 has 10", least=1)
-    max_steps: int = setting(650, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1)
-    pick_reward: float = setting(2.0, "for picking the object up; habitat-lab's, the paper's number is lost")
-    dist_reward: float = setting(2.0, "for a metre that the end effector comes nearer; habitat-lab's, too")
-    force_penalty: float = setting(1.0, "where force ends the episode; habitat-lab's, too")
-    slack_reward: float = setting(-0.005, "of every step; the paper's")
+    max_steps: int = setting(
+        SETTINGS.max_steps, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1
+    )
+    pick_reward: float = setting(
+        SETTINGS.pick_reward, "for picking the object up; habitat-lab's, the paper's number is lost"
+    )
+    dist_reward: float = setting(
+        SETTINGS.dist_reward, "for a metre that the end effector comes nearer; habitat-lab's, too"
+    )
+    force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
+    slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
 
     @property
     def in_habitat(self) -> bool:
