@@ -374,6 +374,11 @@ def in_habitat(state: str) -> bool:
     return state.startswith("The robot")
 
 
+def prompt_parts(state: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Rules, stages and examples for a state text."""
+    return (HABITAT_RULES, HABITAT_STAGES, HABITAT_EXAMPLES) if in_habitat(state) else (RULES, STAGES, EXAMPLES)
+
+
 def chat(rules: str, turns: Sequence[tuple[str, str]], question: str) -> Messages:
     """Chat messages: the rules before the first question, examples as turns, the question last.
 
@@ -389,10 +394,9 @@ def chat(rules: str, turns: Sequence[tuple[str, str]], question: str) -> Message
 
 def stages_prompt(state: str, examples: int) -> Messages:
     """The chain of thought of section 4.1.1: summarise the scene, reason, decide."""
-    shown = HABITAT_EXAMPLES if in_habitat(state) else EXAMPLES
-    rules = f"{HABITAT_RULES}\n{HABITAT_STAGES}" if in_habitat(state) else f"{RULES}\n{STAGES}"
+    rules, stages, shown = prompt_parts(state)
     turns = [(f"State: {example}", answer) for example, answer in shown[:examples]]
-    return chat(rules, turns, f"State: {state}")
+    return chat(f"{rules}\n{stages}", turns, f"State: {state}")
 
 
 THING = rf"(?:second )?(?:{'|'.join(COLORS)}) (?:key|door)"
@@ -460,7 +464,7 @@ def letters_prompt(state: str, rotation: int, examples: int) -> Messages:
         return "\n".join([f"State: {state}", *lines])
 
     turns = []
-    shown, rules = (HABITAT_EXAMPLES, HABITAT_RULES) if in_habitat(state) else (EXAMPLES, RULES)
+    rules, _, shown = prompt_parts(state)
     for number, (example, answer) in enumerate(shown[:examples]):
         first = parse_plan(answer, example).split(", ")[0]
         letter = next(k for k, plan in enumerate(choices(example, number)) if plan.startswith(first))
