@@ -28,6 +28,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1
 NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
 SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
 MIN_PIXELS = 5
+FILM_SIDE = 192
 IN_REACH, AHEAD = 0.8, 0.3  # of the base: an object is in reach within these metres, and ahead within these radians
 
 
@@ -82,6 +84,7 @@ class Settings(NamedTuple):
     force_penalty: float = 1.0  # once, when force ends the episode; habitat-lab's
     slack_reward: float = -0.005  # every step; the paper's
     gpu: int = -1  # device that renders; -1: no CUDA device
+    film: bool = False  # whether `render` can be called; two more cameras cost time
 
 
 class HabitatError(RuntimeError):
@@ -130,6 +133,7 @@ def import_habitat() -> Any:
     for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
         os.environ.setdefault(name, "quiet")
     os.environ.setdefault("HABITAT_LAB_LOG", "50")
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer: threads of its own only get in the way
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # gym speaks of its successor
             import gym as _gym  # noqa: F401
@@ -156,13 +160,13 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
     sensors = "target_start_sensor,target_start_gps_compass_sensor,joint_sensor,is_holding_sensor"
     sensors += ",end_effector_sensor,relative_resting_pos_sensor"
     agent = "habitat.simulator.agents.main_agent"
-    panoptic = f"+habitat/simulator/sim_sensors@{agent}.sim_sensors.head_panoptic_sensor=head_panoptic_sensor"
+    cameras = ["head_panoptic_sensor", *(["third_rgb_sensor", "head_rgb_sensor"] if settings.film else [])]
     config = habitat.get_config(
         TASKS[task].config,
         [
             "habitat/task/rearrange/actions=fetch_suction_arm_base_stop",
             f"habitat/task/lab_sensors=[{sensors}]",
-            panoptic,
+            *(f"+habitat/simulator/sim_sensors@{agent}.sim_sensors.{camera}={camera}" for camera in cameras),
         ],
     )
     from habitat.config import read_write
@@ -179,8 +183,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
         simulator.habitat_sim_v0.allow_sliding = True  # else a robot sticks to the edges that shortest paths follow
         simulator.concur_render = False
         simulator.agents.main_agent.articulated_agent_urdf = str(robot)
-        for sensor in simulator.agents.main_agent.sim_sensors.values():
-            sensor.width = sensor.height = IMAGE_SIDE
+        for name, sensor in simulator.agents.main_agent.sim_sensors.items():
+            sensor.width = sensor.height = FILM_SIDE if "rgb" in name else IMAGE_SIDE
         measures = habitat_.task.measurements
         reward = measures.pick_reward if task != "habitat-nav" else measures.rearrange_nav_to_obj_reward
         reward.update({"dist_reward": settings.dist_reward, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
@@ -217,8 +221,9 @@ class HabitatEnv(gym.Env):
             self.env.seed(seed % 2**31)
         sensors = self.env.reset()
         targets, _ = self.sim.get_targets()
-        self.target = self.sim.scene_obj_ids[targets[0]]
-        self.others = [number for number in self.sim.scene_obj_ids if number != self.target]
+        target = self.sim.scene_obj_ids[targets[0]]
+        others = [number for number in self.sim.scene_obj_ids if number != target]
+        self.ids = np.array([target, *others]) + self.config.simulator.object_ids_start
         self.goal = self.sim.safe_snap_point(np.array(self.sim.get_target_objs_start()[0]))
         return self.observe(sensors), {}
 
@@ -237,15 +242,20 @@ class HabitatEnv(gym.Env):
         reward = float(metrics[self.task.reward]) + self.settings.slack_reward
         return self.observe(sensors), reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The robot from behind, and below what its head camera sees, (384, 192, 3) RGB; only with `film`."""
+        return np.concatenate([self.sensors[name][..., :3] for name in ("third_rgb", "head_rgb")])
+
     def observe(self, sensors: dict[str, Any]) -> np.ndarray:
         """The observation vector from habitat-lab's sensors."""
+        self.sensors = sensors
         robot = self.sim.articulated_agent
         path = self.path_to_goal(np.array(robot.base_pos))
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = robot.base_transformation.inverted().transform_point(ahead)
         length = sum(math.dist(a, b) for a, b in zip(path, path[1:]))
-        shown = sensors["head_panoptic"].astype(np.int64) - self.config.simulator.object_ids_start
-        sees = [np.isin(shown, numbers).sum() >= MIN_PIXELS for numbers in ([self.target], self.others)]
+        pixels = np.bincount(sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
+        sees = [pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS]
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
         parts.append(np.array([corner[0], corner[1], length, *sees]))
@@ -324,14 +334,27 @@ class Room:
         theirs.close()
         self.started = False
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        """Call a method of the environment over there."""
-        try:
+    def ask(self, name: str, arguments: dict[str, Any]) -> None:
+        """Have a method of the environment called over there."""
+        with self.watched():
             if not self.started:
                 self.receive()
                 self.started = True
             self.pipe.send((name, arguments))
-            return self.receive()
+
+    def receive(self) -> Any:
+        """What comes back of it, or the error that does."""
+        with self.watched():
+            answer = self.pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around the use of the pipe: where it breaks, the simulator died, and left a word of why."""
+        try:
+            yield
         except (EOFError, OSError):
             self.process.join(10)
             said = Path(self.errors.name).read_text(errors="replace").split("\n")
@@ -341,21 +364,6 @@ class Room:
             raise HabitatError(
                 f"a simulator died ({how}): {last}; if it could not render, see that EGL works: a GPU driver, or Mesa"
             ) from None
-
-    def receive(self) -> Any:
-        """What comes back, or the error that does."""
-        answer = self.pipe.recv()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def reset(self, *, seed: int) -> Any:
-        """As `HabitatEnv.reset`."""
-        return self.call("reset", seed=seed)
-
-    def step(self, action: np.ndarray) -> Any:
-        """As `HabitatEnv.step`."""
-        return self.call("step", action=action)
 
 
 def main() -> None:

@@ -6,14 +6,15 @@ An option is the triple (initiation set, policy, termination) of Sutton, Precup 
 of the observation vector alone (see LAYOUT); each policy is a diagonal Gaussian over the 11-dim action: its means and
 standard deviations, (2, 11).
 
-Both are scripted, where the paper's were trained: navigate follows the geodesic path that the observation's hints lead
-along, pick moves the arm by damped least squares (Wampler 1986) on the Fetch's kinematics.
+Both are scripted: navigate follows the geodesic path that the observation's hints lead along, pick moves the arm by
+damped least squares (Wampler 1986) on the Fetch's kinematics. Policies that were trained, as the paper's were, take
+their places in `make_option`; where an option can start and when it is done stay the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable
+from collections.abc import Mapping
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -35,10 +36,10 @@ IN_REACH, AHEAD = 0.8, 0.3  # an object can be picked from within these metres a
 DEVIATIONS = np.full(NUM_ACTIONS, 0.1, np.float32)
 NO_STOP = -2.0
 STAND_STILL = np.array([0.0] * STOP + [NO_STOP], np.float32)  # what to do where nobody has anything to say
-OPTION_SETS = ("scripted",)
 
-MAX_TURN, MAX_ADVANCE = 10 / 120, 10 / 120  # radians and metres a step at action 1: habitat-lab's speeds at 120 Hz
+MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
+BRAKING = 4  # steps from its target, the arm slows down
 TORSO_LIFT = 0.15  # habitat-lab holds it there
 # The Fetch's arm from base to wrist: where each joint stands on the link before, metres, and the axis it turns about.
 JOINTS = (
@@ -92,27 +93,27 @@ def move_arm(angles: np.ndarray, target: np.ndarray, damping: float = 0.1) -> np
     square = jacobian @ jacobian.T + damping**2 * np.eye(6)
     step = jacobian.T @ np.linalg.solve(square, error)
     step = np.clip(angles + step, LOWER_LIMITS, LIMITS) - angles
-    return step / max(MAX_JOINT_STEP, float(np.abs(step).max()))
+    return step / max(BRAKING * MAX_JOINT_STEP, float(np.abs(step).max()))
 
 
 def navigate(observation: np.ndarray) -> np.ndarray:
-    """Means (11,): turn to the next corner of the geodesic path and go there; at its end turn to the object."""
+    """Means (11,): turn to the next corner of the geodesic path and go there; near the object, turn to that.
+
+    Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional.
+    """
     means = np.zeros(NUM_ACTIONS, np.float32)
     means[GRIP], means[STOP] = -1.0, NO_STOP
     ahead, left = read(observation, "corner")
-    _, angle = read(observation, "gps_compass")
-    if read(observation, "path_length")[0] > 0.1:
-        bearing, way = np.arctan2(left, ahead), np.hypot(ahead, left)
-    else:
-        bearing, way = -angle, 0.0
-    means[TURN] = np.clip(bearing / MAX_TURN, -1.0, 1.0)
-    if abs(bearing) < AHEAD:
-        means[FORWARD] = np.clip(way / MAX_ADVANCE, 0.0, 1.0)
+    distance, angle = read(observation, "gps_compass")
+    near = distance < IN_REACH or read(observation, "path_length")[0] < 0.1
+    bearing, way = (-angle, 0.0) if near else (np.arctan2(left, ahead), np.hypot(ahead, left))
+    means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
+    means[FORWARD] = min(way / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
 
 
 HOVER = 0.12  # metres over the object from which the suction cup comes straight down
-CLEAR = 0.25  # metres over where the object lay that it is lifted before the arm goes to rest
+CLEAR = 0.25  # metres over where the object lay from which the arm goes straight to rest
 
 
 def pick(observation: np.ndarray) -> np.ndarray:
@@ -123,9 +124,8 @@ def pick(observation: np.ndarray) -> np.ndarray:
     position, rotation, _ = kinematics(angles)
     thing = position + rotation @ read(observation, "object")
     if read(observation, "is_holding")[0]:
-        rest = position + read(observation, "to_rest")
-        up = np.array([*position[:2], max(thing[2] + CLEAR, rest[2])])
-        target = up if position[2] < min(thing[2] + CLEAR, rest[2]) - 0.05 else rest
+        lifted = np.clip((position[2] - thing[2]) / CLEAR, 0.0, 1.0)
+        target = position + read(observation, "to_rest") * [lifted, lifted, 1.0]
     else:
         aside = np.linalg.norm(position[:2] - thing[:2])
         target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), 0.0, HOVER)])
@@ -133,17 +133,20 @@ def pick(observation: np.ndarray) -> np.ndarray:
     return means
 
 
-@dataclass(frozen=True)
-class Option:
-    """Where it can start, what it does, when it is done; all from an observation vector."""
+Policy = Callable[[np.ndarray], np.ndarray]  # observation -> means and standard deviations of the action, (2, 11)
 
-    means: Callable[[np.ndarray], np.ndarray]
+
+class Option(NamedTuple):
+    """What it does, where it can start, when it is done; all from an observation vector."""
+
+    policy: Policy
     can_start: Callable[[np.ndarray], bool]
     is_done: Callable[[np.ndarray], bool]
 
-    def policy(self, observation: np.ndarray) -> np.ndarray:
-        """Means and standard deviations of the action, (2, 11)."""
-        return np.stack([self.means(observation), DEVIATIONS])
+
+def scripted(means: Callable[[np.ndarray], np.ndarray]) -> Policy:
+    """A policy with these means and always the same standard deviations."""
+    return lambda observation: np.stack([means(observation), DEVIATIONS])
 
 
 def in_reach(observation: np.ndarray) -> bool:
@@ -158,16 +161,16 @@ def holds(observation: np.ndarray) -> bool:
 
 
 OPTIONS = {
-    "navigate": Option(navigate, lambda observation: not holds(observation), in_reach),
-    "pick": Option(pick, lambda observation: in_reach(observation) or holds(observation), lambda _: False),
+    "navigate": Option(scripted(navigate), lambda observation: not holds(observation), in_reach),
+    "pick": Option(scripted(pick), lambda observation: in_reach(observation) or holds(observation), lambda _: False),
 }
 
 
-def make_option(name: str) -> Option:
-    """The option of that name; ValueError if there is none."""
+def make_option(name: str, learned: Mapping[str, Policy] | None = None) -> Option:
+    """The option of that name, with a learned policy where there is one; ValueError if there is no such option."""
     if name not in OPTIONS:
         raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTIONS)}")
-    return OPTIONS[name]
+    return OPTIONS[name]._replace(policy=(learned or {}).get(name, OPTIONS[name].policy))
 
 
 def main() -> None:

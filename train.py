@@ -29,8 +29,7 @@ import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
@@ -89,8 +88,7 @@ class Config:
 
     options: str = setting(
         "paper",
-        "the paper's walk through lava; ours are repaired; Habitat's are scripted",
-        choices=(*options.OPTION_SETS, *habitat_options.OPTION_SETS),
+        "paper, which walks through lava, or repaired; in Habitat scripted, or NAV.PT,PICK.PT: trained as tasks",
     )
     teacher_mode: str = setting(
         "soft",
@@ -137,6 +135,9 @@ class Config:
     max_grad_norm: float = setting(0.5, "longer gradients are scaled down to this norm", least=0)
 
     habitat_data: str = setting("", "data set laid out like habitat-lab's data/; by default the home that we bring")
+    action_std: float = setting(
+        0.2, "standard deviation of an action's numbers at the start; ours", least=0.01, most=0.5
+    )
     num_simulators: int = setting(4, "processes of a worker, each with a simulator; Table 2 has 10", least=1)
     max_steps: int = setting(
         SETTINGS.max_steps, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1
@@ -151,9 +152,9 @@ class Config:
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
 
     @property
-    def in_habitat(self) -> bool:
-        """Whether the task is one of Habitat's, with continuous actions."""
-        return self.env in habitat_envs.TASKS
+    def family(self) -> Family:
+        """What the task has in common with others of its kind."""
+        return next(family for family in FAMILIES if self.env in family.tasks)
 
     @property
     def asks_llm(self) -> bool:
@@ -162,14 +163,141 @@ class Config:
 
 
 # What is different in Habitat by default; i1 and i2 are environment steps there.
-HABITAT = {"options": "scripted", "iterations": 200, "episodes": 100, "num_trajectories": 16, "i1": 100_000,
-           "i2": 400_000}  # fmt: skip
+HABITAT = {"options": "scripted", "iterations": 90, "episodes": 100, "num_trajectories": 8, "i1": 240_000,
+           "i2": 260_000}  # fmt: skip
 
 
 def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"train.py: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+# -------------------------------------------------------------------------------- what differs: MiniGrid and Habitat
+
+
+class Family(NamedTuple):
+    """A kind of tasks; where these differ, and nowhere else, train.py asks the family of its task."""
+
+    tasks: Collection[str]
+    defaults: dict[str, Any]  # of Config, where they are others
+    steps: bool  # whether i1 and i2 are environment steps, not iterations
+    book: str  # reply book without --replies and --teacher-model; "": that of the task
+    check: Callable[[Config], None]  # ends the run where its settings cannot be used
+    make_rooms: Callable[..., Sequence[Any]]  # (config, how many at a time, "train" or "val", film=False)
+    picture: Callable[[Any, np.ndarray], np.ndarray]  # of a room that can be filmed and what is observed there, RGB
+    describe: Callable[[np.ndarray], str]  # c(s)
+    option_names: Callable[[str], list[str]]  # of a task
+    make_option: Callable[[Config], Callable[[str], teachers.Option]]
+    num_actions: int | None  # to choose from; None: an action is numbers
+    make_student: Callable[[Config, int], ppo.Student]  # with how many teachers
+
+
+def check_minigrid(config: Config) -> None:
+    """Whether the options are known."""
+    if config.options not in options.OPTION_SETS:
+        fail(f"--options is {config.options}; for {config.env} choose from {', '.join(options.OPTION_SETS)}")
+
+
+def minigrid_rooms(config: Config, count: int, split: str, film: bool = False) -> Sequence[Any]:
+    """A room for each episode; `split` is in their seeds, and all can be filmed."""
+    return envs.make_rooms(config.env, count)
+
+
+def minigrid_picture(room: Any, observation: np.ndarray) -> np.ndarray:
+    """The room from above; what was seen so far is lit."""
+    return room.grid.render(24, tuple(room.agent_pos), room.agent_dir, highlight_mask=observation[:, :, 0] > 0)
+
+
+def minigrid_option_names(task: str) -> list[str]:
+    """Every option that makes sense: explore, and what can be done with each thing in the room."""
+    verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
+    return ["explore", *(f"{verb} {thing}" for thing in envs.TASKS[task].things for verb in verbs[thing.split()[-1]])]
+
+
+def check_habitat(config: Config) -> None:
+    """Whether Habitat is installed, the data set is one, and the options are there."""
+    try:
+        habitat_envs.check(config.habitat_data or str(habitat_envs.HOME))
+    except habitat_envs.HabitatError as error:
+        fail(f"{config.env} cannot be played: {error}")
+    learned_policies(config)
+
+
+def habitat_rooms(config: Config, count: int, split: str, film: bool = False) -> Sequence[Any]:
+    """As many simulators as may run at a time."""
+    rewards = (config.pick_reward, config.dist_reward, config.force_penalty, config.slack_reward)
+    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
+    folder = config.habitat_data or str(habitat_envs.HOME)
+    settings = habitat_envs.Settings(folder, config.max_steps, *rewards, device, film)
+    return [habitat_envs.Room(config.env, split, settings) for _ in range(min(count, config.num_simulators))]
+
+
+def learned_policies(config: Config) -> dict[str, habitat_options.Policy]:
+    """The frozen students of `--options nav.pt,pick.pt`, by the option that each takes over; {} if all are scripted."""
+    if config.options == "scripted":
+        return {}
+    paths, names = config.options.split(","), list(habitat_options.OPTIONS)
+    if len(paths) != len(names):
+        fail(
+            f"--options is {config.options}; for {config.env} give scripted, or a student.pt for each of "
+            f"{', '.join(names)}, in this order and with a comma between them"
+        )
+    return {name: learned_policy(Path(path)) for name, path in zip(names, paths)}
+
+
+def learned_policy(path: Path) -> habitat_options.Policy:
+    """What a student that was trained in Habitat does: means and standard deviations, (2, 11), for an observation."""
+    weights, misfit = read_weights(path), ""
+    for make in ppo.STUDENTS["depth"].values():
+        student = make(habitat_envs.NUM_ACTIONS, num_sensors=habitat_envs.NUM_SENSORS)
+        try:
+            student.load_state_dict(weights)
+        except RuntimeError as error:
+            misfit = first_line(error)
+            continue
+
+        @torch.inference_mode()
+        def policy(observation: np.ndarray, student: ppo.Student = student) -> np.ndarray:
+            gaussian = student(torch.from_numpy(observation)[None]).policy
+            return torch.cat([gaussian.mean, gaussian.stddev]).numpy()
+
+        return policy
+    fail(f"{path} is not the student.pt of an option ({misfit}); see python train.py --env habitat-nav --method ppo")
+
+
+FAMILIES = (
+    Family(
+        tasks=envs.TASKS,
+        defaults={},
+        steps=False,
+        book="",
+        check=check_minigrid,
+        make_rooms=minigrid_rooms,
+        picture=minigrid_picture,
+        describe=envs.describe,
+        option_names=minigrid_option_names,
+        make_option=lambda config: partial(options.make_option, option_set=config.options),
+        num_actions=envs.NUM_ACTIONS,
+        make_student=lambda config, num_teachers: ppo.STUDENTS["grid"][config.student](envs.NUM_ACTIONS, num_teachers),
+    ),
+    Family(
+        tasks=habitat_envs.TASKS,
+        defaults=HABITAT,
+        steps=True,
+        book="habitat",
+        check=check_habitat,
+        make_rooms=habitat_rooms,
+        picture=lambda room, observation: each([room], "render", [{}])[0],
+        describe=habitat_envs.describe,
+        option_names=lambda task: list(habitat_options.OPTIONS),
+        make_option=lambda config: partial(habitat_options.make_option, learned=learned_policies(config)),
+        num_actions=None,
+        make_student=lambda config, num_teachers: ppo.STUDENTS["depth"][config.student](
+            habitat_envs.NUM_ACTIONS, num_teachers, num_sensors=habitat_envs.NUM_SENSORS, std=config.action_std
+        ),
+    ),
+)
 
 
 # ---------------------------------------------------------------------------------------------------- playing episodes
@@ -199,24 +327,13 @@ class Step(NamedTuple):
 Act = Callable[[Sequence[np.ndarray]], Sequence[Decision]]
 
 
-def make_rooms(config: Config, count: int, split: str) -> Sequence[Any]:
-    """Rooms for `count` episodes of a split, "train" or "val"; in Habitat not more than simulators."""
-    if not config.in_habitat:
-        return envs.make_rooms(config.env, count)
-    rewards = (config.pick_reward, config.dist_reward, config.force_penalty, config.slack_reward)
-    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-    folder = config.habitat_data or str(habitat_envs.HOME)
-    settings = habitat_envs.Settings(folder, config.max_steps, *rewards, device)
-    return [habitat_envs.Room(config.env, split, settings) for _ in range(min(count, config.num_simulators))]
-
-
-def each(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`map` for rooms, at the same time where they are processes that have to be waited for."""
-    columns = [list(column) for column in arguments]
-    if isinstance(columns[0][0], habitat_envs.Room):
-        with ThreadPoolExecutor(len(columns[0])) as pool:
-            return list(pool.map(function, *columns))
-    return list(map(function, *columns))
+def each(rooms: Sequence[Any], name: str, arguments: Sequence[dict[str, Any]]) -> list[Any]:
+    """Call a method of every environment, each with its own arguments; rooms that are processes work side by side."""
+    if not isinstance(rooms[0], habitat_envs.Room):
+        return [getattr(room, name)(**own) for room, own in zip(rooms, arguments)]
+    for room, own in zip(rooms, arguments):
+        room.ask(name, own)
+    return [room.receive() for room in rooms]
 
 
 def play(
@@ -234,14 +351,14 @@ def play(
     while not (trajectories[0] and stop()):
         begun = [(room, queue.popleft()) for room in free[: len(queue)]]
         if begun:
-            resets = each(lambda room, k: room.reset(seed=seeds[k]), *zip(*begun))
+            resets = each([room for room, _ in begun], "reset", [{"seed": seeds[k]} for _, k in begun])
             observations.update({k: observation for (_, k), (observation, _) in zip(begun, resets)})
             running += begun
         if not running:
             break
         decisions = act([observations[k] for _, k in running])
-        actions = [decision.action for decision in decisions]
-        results = each(lambda room, action: room.step(action), [room for room, _ in running], actions)
+        actions = [{"action": decision.action} for decision in decisions]
+        results = each([room for room, _ in running], "step", actions)
         for (_, k), decision, (after, reward, terminated, truncated, info) in zip(running, decisions, results):
             success = info.get("success", reward > 0)
             trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated, success))
@@ -299,7 +416,7 @@ def evaluate(config: Config, act: Act) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     seeds = envs.evaluation_seeds(config.episodes)
     together = min(100, config.episodes)
-    rooms = make_rooms(config, together, "val")
+    rooms = config.family.make_rooms(config, together, "val")
     trajectories = [t for at in range(0, len(seeds), together) for t in play(rooms, seeds[at : at + together], act)]
     returns = np.array([sum(step.reward for step in trajectory) for trajectory in trajectories])
     return {
@@ -317,17 +434,12 @@ Teacher = Union[teachers.Teacher, teachers.EveryOption]
 
 def make_teacher(config: Config) -> Teacher:
     """Build the LLM's mixture of options, Eq. (1), or for the hierarchical baseline every option by itself."""
-    describe: Callable[[np.ndarray], str]
-    make_option: Callable[[str], teachers.Option]
-    if config.in_habitat:
-        describe, make_option, num_actions = habitat_envs.describe, habitat_options.make_option, None
-    else:
-        describe, make_option = envs.describe, partial(options.make_option, option_set=config.options)
-        num_actions = envs.NUM_ACTIONS
+    family = config.family
+    make_option = family.make_option(config)
     if config.method == "hierarchical":
-        return teachers.EveryOption(option_names(config.env), describe, make_option)
+        return teachers.EveryOption(family.option_names(config.env), family.describe, make_option)
     ask = live_replies(config) if config.teacher_url else recorded_replies(config)
-    return teachers.Teacher(ask, describe, make_option, num_actions, config.teacher_mode)
+    return teachers.Teacher(ask, family.describe, make_option, family.num_actions, config.teacher_mode)
 
 
 def reply_book(config: Config) -> Path:
@@ -341,7 +453,7 @@ def reply_book(config: Config) -> Path:
             "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and the paper's are not; "
             "name one with --teacher-model, or its book with --replies"
         )
-    return teachers.REPLIES / f"{'habitat' if config.in_habitat else config.env}.jsonl"
+    return teachers.REPLIES / f"{config.family.book or config.env}.jsonl"
 
 
 def recorded_replies(config: Config) -> teachers.RecordedReplies:
@@ -381,14 +493,6 @@ def live_replies(config: Config) -> teachers.LiveReplies:
         fail(f"the replies file cannot be used: {error}; --replies names a book for this LLM's answers")
 
 
-def option_names(env: str) -> list[str]:
-    """Every option that makes sense in a task: explore, and what can be done with each thing in the room."""
-    if env in habitat_envs.TASKS:
-        return list(habitat_options.OPTIONS)
-    verbs = {"key": ("go to", "pick up", "drop"), "door": ("go to", "open")}
-    return ["explore", *(f"{verb} {thing}" for thing in envs.TASKS[env].things for verb in verbs[thing.split()[-1]])]
-
-
 def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch.device]:
     """The student, on the worker's device; the same weights for all workers."""
     try:
@@ -402,11 +506,8 @@ def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch
     # A small net runs faster on one thread.
     torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // world.size))
     torch.manual_seed(config.seed)
-    num_teachers = len(option_names(config.env)) if config.method == "hierarchical" else 1
-    if config.in_habitat:
-        make = partial(ppo.STUDENTS["depth"][config.student], num_sensors=habitat_envs.NUM_SENSORS)
-        return make(habitat_envs.NUM_ACTIONS, num_teachers).to(device), device
-    return ppo.STUDENTS["grid"][config.student](envs.NUM_ACTIONS, num_teachers).to(device), device
+    num_teachers = len(config.family.option_names(config.env)) if config.method == "hierarchical" else 1
+    return config.family.make_student(config, num_teachers).to(device), device
 
 
 def make_batch(
@@ -462,10 +563,10 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     """
     student, device = make_student(config, world)
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
-    rooms = make_rooms(config, len(range(world.rank, config.num_trajectories, world.size)), "train")
+    family = config.family
+    rooms = family.make_rooms(config, len(range(world.rank, config.num_trajectories, world.size)), "train")
     teacher = None if config.method == "ppo" else make_teacher(config)
-    never = sys.maxsize if config.in_habitat else config.iterations
-    i2 = never if config.method == "hierarchical" else config.i2
+    i2 = sys.maxsize if config.method == "hierarchical" else config.i2
     anneal = partial(
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
     )
@@ -482,7 +583,7 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     with stop_on_signal() as stop:
         for i in progress:
             # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
-            lambda_ = anneal(total_steps if config.in_habitat else i) if teacher else 0.0
+            lambda_ = anneal(total_steps if family.steps else i) if teacher else 0.0
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
 
             # Collect trajectories with the student's policy; in each state visited ask the teacher for pi_T, Eq. (1).
@@ -731,7 +832,10 @@ def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
         top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
     if "teacher" in result:
         top.axhline(result["teacher"]["return"], color="tab:orange", linestyle="--", label="teacher's return")
-    top.set(ylim=None if config.in_habitat else (0, 1.02), title=f"{config.method} on {config.env}, seed {config.seed}")
+    top.set(
+        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
+        title=f"{config.method} on {config.env}, seed {config.seed}",
+    )
     top.legend(loc="lower right")
     bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
     bottom.set(xlabel="environment steps", ylabel="lambda")
@@ -740,34 +844,38 @@ def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
     plt.close(figure)
 
 
+def film(room: Any, seed: int, act: Act, picture: Callable[[Any, np.ndarray], np.ndarray]) -> tuple[list[Any], bool]:
+    """Pictures of all states of an episode, and whether it was a success."""
+    pictures: list[np.ndarray] = []
+
+    def watched(observations: Sequence[np.ndarray]) -> Sequence[Decision]:
+        pictures.append(picture(room, observations[0]))
+        return act(observations)
+
+    (trajectory,) = play([room], [seed], watched)
+    return [*pictures, picture(room, trajectory[-1].after)], trajectory[-1].success
+
+
 def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: int = 3) -> None:
-    """play.gif: each actor in the same rooms, side by side; what it has seen so far is lit."""
+    """play.gif: each actor in the same rooms, side by side; of long episodes not every step."""
     from PIL import Image, ImageDraw
 
     torch.manual_seed(config.seed)
-    (room,) = envs.make_rooms(config.env, 1)
+    (room,) = config.family.make_rooms(config, 1, "val", film=True)
     frames: list[Image.Image] = []
     for seed in envs.evaluation_seeds(num_rooms):
-        films: list[list[np.ndarray]] = []
-        outcomes: list[str] = []
-        for act in actors.values():
-            (trajectory,) = play([room], [seed], act)
-            outcomes.append("the door is open" if trajectory[-1].reward > 0 else "failed")
-            observation, _ = room.reset(seed=seed)  # the same episode again, for the pictures
-            films.append([])
-            for step in [*trajectory, None]:
-                seen = observation[:, :, 0] > 0
-                films[-1].append(room.grid.render(24, tuple(room.agent_pos), room.agent_dir, highlight_mask=seen))
-                if step:
-                    observation = room.step(step.decision.action)[0]
-        for t in range(max(map(len, films)) + 3):
-            picture = Image.new("RGB", (252 * len(films) - 12, 262), "white")
-            for column, (name, film, outcome) in enumerate(zip(actors, films, outcomes)):
-                now = min(t, len(film) - 1)
-                text = f"{name}, step {now}" + (f": {outcome}" if now == len(film) - 1 else "")
-                picture.paste(Image.fromarray(film[now]), (252 * column, 22))
-                ImageDraw.Draw(picture).text((252 * column + 4, 5), text, fill="black")
-            frames.append(picture.quantize(64))
+        films = {name: film(room, seed, act, config.family.picture) for name, act in actors.items()}
+        longest = max(len(pictures) for pictures, _ in films.values())
+        every = 1 + longest // 150
+        for t in range(0, longest + 3 * every, every):
+            columns = []
+            for name, (pictures, success) in films.items():
+                now = min(t, len(pictures) - 1)
+                text = f"{name}, step {now}" + (": done" if success else ": failed") * (now == len(pictures) - 1)
+                column = Image.fromarray(np.pad(pictures[now], ((22, 0), (0, 12), (0, 0)), constant_values=255))
+                ImageDraw.Draw(column).text((4, 5), text, fill="black")
+                columns.append(np.asarray(column))
+            frames.append(Image.fromarray(np.concatenate(columns, axis=1)).quantize(64))
     frames[0].save(run_dir / "play.gif", save_all=True, append_images=frames[1:], duration=180, loop=0)
 
 
@@ -821,8 +929,7 @@ def report(config: Config, run_dir: Path, world: ddppo.World) -> None:
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(config, result))
     if config.method != "llm-only":
-        if not config.in_habitat:
-            draw_play(run_dir, config, actors)
+        draw_play(run_dir, config, actors)
         draw_curve(run_dir, config, result)
 
 
@@ -889,14 +996,7 @@ def check(config: Config, world: ddppo.World) -> None:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
         fail(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2")
-    if (config.options in habitat_options.OPTION_SETS) != config.in_habitat:
-        sets = habitat_options.OPTION_SETS if config.in_habitat else options.OPTION_SETS
-        fail(f"--options is {config.options}; for {config.env} choose from {', '.join(sets)}")
-    if config.in_habitat:
-        try:
-            habitat_envs.check(config.habitat_data or str(habitat_envs.HOME))
-        except habitat_envs.HabitatError as error:
-            fail(f"{config.env} cannot be played: {error}")
+    config.family.check(config)
     if config.num_trajectories < world.size:
         fail(f"--num-trajectories is {config.num_trajectories}; {world.size} workers need at least one episode each")
     make_student(config, world)
@@ -923,8 +1023,10 @@ def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config
     resume, measure = given.pop("resume", None), given.pop("eval", None)
     if resume is not None and measure is not None:
         fail("--resume and --eval were both given; give one")
-    if given.get("replies"):
-        given["replies"] = str(Path(given["replies"]).resolve())  # a run may be resumed from another folder
+    if given.get("replies"):  # a run may be resumed from another folder
+        given["replies"] = str(Path(given["replies"]).resolve())
+    if "," in given.get("options", ""):
+        given["options"] = ",".join(str(Path(path).resolve()) for path in given["options"].split(","))
     if resume is not None or measure is not None:
         run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
@@ -937,7 +1039,8 @@ def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config
                 fail(f"{flag} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run")
         config = Config(**{**stored, **given, "run_dir": str(run_dir)})
     else:
-        config = Config(**{**(HABITAT if given.get("env") in habitat_envs.TASKS else {}), **given})
+        defaults = Config(env=given.get("env", Config.env)).family.defaults
+        config = Config(**{**defaults, **given})
         name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = Path(config.run_dir or Path("runs") / name)
         config = replace(config, run_dir=str(run_dir))

@@ -352,16 +352,16 @@ def test_every_kind_of_observation_has_a_small_student_and_the_papers():
 
 def test_weights_of_the_small_student():
     student = DEPTH["small"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-    # convolutions 8 x 8 x 1, 4 x 4 x 16, 3 x 3 x 32 twice; MLP (531 -> 128), (128 -> 128); actor, critic; log s
-    convolutions = 16 * 65 + 32 * 257 + 2 * 32 * 289
-    assert count(student) == 113_927 == convolutions + 532 * 128 + 129 * 128 + 129 * 11 + 129 + 11
+    # convolutions 5 x 5 x 1, 3 x 3 x 16, 3 x 3 x 32; MLP (512 + 19 * 9 -> 256), (256 -> 256); actor, critic; log s
+    convolutions = 16 * 26 + 32 * 145 + 32 * 289
+    assert count(student) == 258_295 == convolutions + 684 * 256 + 257 * 256 + 257 * 11 + 257 + 11
 
 
 def test_weights_of_the_papers_student():
     student = DEPTH["paper"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
     # torchvision's resnet18 has 11,689,512: without its last layer, 513 * 1000, and two of three input channels
     assert count(student.body.vision) == 11_170_240 == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
-    assert count(student) == 11_375_319 == 11_170_240 + 532 * 256 + 257 * 256 + 257 * 11 + 257 + 11
+    assert count(student) == 11_414_231 == 11_170_240 + 684 * 256 + 257 * 256 + 257 * 11 + 257 + 11
 
 
 def test_resnet18_has_its_shapes_and_its_17_convolutions():
@@ -399,14 +399,20 @@ def test_depth_body_takes_the_image_row_by_row_and_then_the_sensors():
     student(observations)
     assert images[0].shape == (2, 1, 128, 128)
     assert images[0][1, 0, 5, 7] == observations[1, 5 * 128 + 7]
-    assert torch.equal(joined[0][:, -NUM_SENSORS:], observations[:, 128 * 128 :])
+    sensors = observations[:, 128 * 128 :]
+    at = joined[0].shape[1] - 9 * NUM_SENSORS
+    assert torch.equal(joined[0][:, at : at + NUM_SENSORS], sensors)
+    fourth = at + 5 * NUM_SENSORS  # behind the readings and sin, cos of pi x and 2 pi x
+    torch.testing.assert_close(joined[0][:, fourth : fourth + NUM_SENSORS], torch.sin(4 * torch.pi * sensors))
+    last = joined[0][:, -NUM_SENSORS:]
+    torch.testing.assert_close(last, torch.cos(8 * torch.pi * sensors))
     with pytest.raises(RuntimeError, match="split"):
         student(observations[:, 1:])
 
 
 @pytest.mark.parametrize("name", DEPTH)
 def test_an_untrained_student_hardly_ever_stops(name):
-    policy = DEPTH[name](NUM_ACTIONS, num_sensors=NUM_SENSORS)(observe(20)).policy
+    policy = DEPTH[name](NUM_ACTIONS, num_sensors=NUM_SENSORS, std=0.5)(observe(20)).policy
     stops = 1 - policy.base_dist.cdf(torch.zeros(20, NUM_ACTIONS))[:, -1].double()
     assert (1 - erf(4 / sqrt(2))) / 2 == pytest.approx(3.167e-5, rel=1e-3)  # the normal's mass beyond 4 deviations
     assert stops.tolist() == pytest.approx([3.167e-5] * 20, rel=0.2)

@@ -110,10 +110,47 @@ def test_without_habitat_there_is_one_line(capsys, tmp_path):
 
 
 def test_options_of_another_family(capsys):
-    for config in (train.Config(options="scripted"), train.Config(env="habitat-nav", options="paper")):
-        with pytest.raises(SystemExit):
-            train.check(config, train.ddppo.World())
-        assert "choose from" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train.check(train.Config(options="scripted"), train.ddppo.World())
+    assert "choose from paper, repaired" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train.learned_policies(train.Config(env="habitat-navpick", options="paper"))
+    assert "a student.pt for each of navigate, pick" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ppo.STUDENTS["depth"])
+def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
+    paths, students = [tmp_path / "nav.pt", tmp_path / "pick.pt"], []
+    for path in paths:
+        students.append(ppo.STUDENTS["depth"][kind](11, num_sensors=habitat_envs.NUM_SENSORS))
+        torch.nn.init.normal_(students[-1].actor.weight)
+        train.write_weights(path, students[-1].state_dict())
+    config = train.Config(env="habitat-navpick", options=",".join(map(str, paths)))
+    make_option = config.family.make_option(config)
+    observation = readings(gps_compass=(2.0, 0.1))
+    for name, student in zip(habitat_options.OPTIONS, students):
+        policy = student(torch.from_numpy(observation)[None]).policy
+        mean, deviation = make_option(name).policy(observation)
+        np.testing.assert_allclose(mean, policy.mean[0].detach(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(deviation, policy.stddev[0].detach(), rtol=1e-5)
+        assert make_option(name).is_done is habitat_options.OPTIONS[name].is_done
+    with pytest.raises(ValueError, match="dance"):
+        make_option("dance")
+
+
+@pytest.mark.parametrize("what", ["of another task", "no file", "no weights"])
+def test_options_that_cannot_be_loaded(what, tmp_path, capsys):
+    path = tmp_path / "nav.pt"
+    if what == "of another task":
+        train.write_weights(path, ppo.small_student(7).state_dict())
+    elif what == "no weights":
+        path.write_text("a picture of a robot")
+    with pytest.raises(SystemExit) as stopped:
+        train.learned_policies(train.Config(env="habitat-navpick", options=f"{path},{path}"))
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+    assert {"of another task": "not the student.pt of an option", "no file": "No such file"}.get(what, "") in line
 
 
 # ------------------------------------------------------------------------------------------------------------- options
@@ -151,7 +188,7 @@ def test_the_arm_reaches_over_the_table_with_the_cup_down():
     for _ in range(20):
         target = np.array([random.uniform(0.5, 0.75), random.uniform(-0.2, 0.2), random.uniform(0.65, 0.9)])
         angles = ARM_AT_REST.copy()
-        for _ in range(400):
+        for _ in range(600):
             step = habitat_options.move_arm(angles, target)
             assert np.abs(step).max() <= 1 + 1e-9
             angles += habitat_options.MAX_JOINT_STEP * step
@@ -164,11 +201,18 @@ def test_navigate_turns_to_the_corner_then_goes():
     far = {"gps_compass": (3.0, 0.0), "path_length": 3.0}
     left = habitat_options.navigate(readings(corner=(0.0, 2.0), **far))
     assert (left[habitat_options.TURN], left[habitat_options.FORWARD]) == (1.0, 0.0)
+    slightly = habitat_options.navigate(readings(corner=(2.0, 0.2), **far))
+    assert 0.2 < slightly[habitat_options.TURN] < 0.5 < slightly[habitat_options.FORWARD] < 1.0
     ahead = habitat_options.navigate(readings(corner=(2.0, 0.0), **far))
     assert (ahead[habitat_options.TURN], ahead[habitat_options.FORWARD]) == (0.0, 1.0)
     there = habitat_options.navigate(readings(corner=(0.0, 0.0), gps_compass=(0.6, -1.0), path_length=0.0))
     assert (there[habitat_options.TURN], there[habitat_options.FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
-    for means in (left, ahead, there):
+    beside = habitat_options.navigate(readings(corner=(0.0, 0.3), gps_compass=(0.7, 1.0), path_length=0.3))
+    assert (beside[habitat_options.TURN], beside[habitat_options.FORWARD]) == (
+        -1.0,
+        0.0,
+    )  # to the object, not the corner
+    for means in (left, slightly, ahead, there, beside):
         assert means[habitat_options.STOP] < 0
         assert means[habitat_options.GRIP] < 0
         assert not means[habitat_options.ARM].any()
@@ -310,7 +354,7 @@ def follow_the_script(env, seed):
     observations, rewards, ended = [observation], [], False
     while not ended:
         option = "pick" if habitat_options.OPTIONS["pick"].can_start(observation) else "navigate"
-        action = habitat_options.OPTIONS[option].means(observation)
+        action = habitat_options.OPTIONS[option].policy(observation)[0]
         observation, reward, terminated, truncated, info = env.step(action)
         observations.append(observation)
         rewards.append(reward)

@@ -134,7 +134,7 @@ def check_run_folder(folder, settings):
         assert film.n_frames > 3
 
     student = ppo.STUDENTS["grid"][config["student"]](
-        envs.NUM_ACTIONS, len(train.option_names(config["env"])) if config["method"] == "hierarchical" else 1
+        envs.NUM_ACTIONS, len(train.minigrid_option_names(config["env"])) if config["method"] == "hierarchical" else 1
     )
     student.load_state_dict(weights(folder))
     result = json.loads((folder / "eval.json").read_text())
@@ -250,7 +250,7 @@ def test_hierarchical_learns_weights_and_never_leaves_its_teachers(no_pictures):
     config = train.Config(**json.loads(Path("run/config.json").read_text()))
     student, _ = train.make_student(config, train.ddppo.World())  # before the training
     learned = weights(Path("run"))
-    assert learned["over_teachers.weight"].shape == (len(train.option_names("DivergedDoorKey")), 64)
+    assert learned["over_teachers.weight"].shape == (len(train.minigrid_option_names("DivergedDoorKey")), 64)
     assert not torch.equal(learned["over_teachers.weight"], student.over_teachers.weight)
 
 
