@@ -369,16 +369,6 @@ HABITAT_EXAMPLES = (
 Messages = list  # of {"role": "user" or "assistant", "content": text}
 
 
-def in_habitat(state: str) -> bool:
-    """Whether a state text is one of Habitat's and not of MiniGrid's."""
-    return state.startswith("The robot")
-
-
-def prompt_parts(state: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """Rules, stages and examples for a state text."""
-    return (HABITAT_RULES, HABITAT_STAGES, HABITAT_EXAMPLES) if in_habitat(state) else (RULES, STAGES, EXAMPLES)
-
-
 def chat(rules: str, turns: Sequence[tuple[str, str]], question: str) -> Messages:
     """Chat messages: the rules before the first question, examples as turns, the question last.
 
@@ -394,9 +384,9 @@ def chat(rules: str, turns: Sequence[tuple[str, str]], question: str) -> Message
 
 def stages_prompt(state: str, examples: int) -> Messages:
     """The chain of thought of section 4.1.1: summarise the scene, reason, decide."""
-    rules, stages, shown = prompt_parts(state)
-    turns = [(f"State: {example}", answer) for example, answer in shown[:examples]]
-    return chat(f"{rules}\n{stages}", turns, f"State: {state}")
+    spoken = dialect(state)
+    turns = [(f"State: {example}", answer) for example, answer in spoken.examples[:examples]]
+    return chat(f"{spoken.rules}\n{spoken.stages}", turns, f"State: {state}")
 
 
 THING = rf"(?:second )?(?:{'|'.join(COLORS)}) (?:key|door)"
@@ -406,8 +396,50 @@ STEP = re.compile(
     r"|(?P<drop>drop|put down|release)|(?P<open>open|unlock))"
     rf" (?:(?:the|a|an) )?(?P<thing>{THING}))\b"
 )
-HABITAT_STEP = re.compile(r"\b(?:(?P<navigate>navigate|go to|move to|approach)|(?P<pick>pick|grab|grasp|take))\b")
 VERBS = {"go": "go to", "pick": "pick up", "drop": "drop", "open": "open"}
+HABITAT_STEP = re.compile(r"\b(?:(?P<navigate>navigate|go to|move to|approach)|(?P<pick>pick|grab|grasp|take))\b")
+
+
+def find_options(words: str) -> list[str]:
+    """The options that words name, one after the other."""
+    steps = []
+    for match in STEP.finditer(words):
+        verb = next((VERBS[name] for name in VERBS if match[name]), None)
+        steps.append(f"{verb} {match['thing']}" if verb else "explore")
+    return steps
+
+
+def sensible_plans(state: str) -> list[str]:
+    """What can be done in a state, each as a plan that its first option names."""
+    seen, _, held = state.partition("holds")
+    verbs = {"key": "pick up", "door": "open"}
+    plans = ["explore", *(f"drop {thing}" for thing in re.findall(THING, held))]
+    return plans + [f"go to {thing}, {verbs[thing.split()[-1]]} {thing}" for thing in re.findall(THING, seen)]
+
+
+class Dialect(NamedTuple):
+    """How the LLM is told of a kind of task, and how its answers are understood."""
+
+    rules: str
+    stages: str
+    examples: tuple[tuple[str, str], ...]  # states and answers
+    find_options: Callable[[str], Sequence[str]]  # those that words name
+    plans: Callable[[str], list[str]]  # what can be done in a state, as mode logprobs offers it
+
+
+MINIGRID = Dialect(RULES, STAGES, EXAMPLES, find_options, sensible_plans)
+HABITAT = Dialect(
+    HABITAT_RULES,
+    HABITAT_STAGES,
+    HABITAT_EXAMPLES,
+    lambda words: [str(match.lastgroup) for match in HABITAT_STEP.finditer(words)],
+    lambda state: ["navigate, pick", "pick"],
+)
+
+
+def dialect(state: str) -> Dialect:
+    """The one that a state text is in."""
+    return HABITAT if state.startswith("The robot") else MINIGRID
 
 
 def without_thoughts(answer: str) -> str:
@@ -427,13 +459,7 @@ def parse_plan(answer: str, state: str = "") -> str:
     if not decided and "reasoning" in answer:
         return NO_PLAN
     words = re.sub(r"[^a-z]+", " ", decision)
-    if in_habitat(state):
-        return ", ".join(str(match.lastgroup) for match in HABITAT_STEP.finditer(words)) or NO_PLAN
-    steps = []
-    for match in STEP.finditer(words):
-        verb = next((VERBS[name] for name in VERBS if match[name]), None)
-        steps.append(f"{verb} {match['thing']}" if verb else "explore")
-    return ", ".join(steps) or NO_PLAN
+    return ", ".join(dialect(state).find_options(words)) or NO_PLAN
 
 
 # ---------------------------------------------------------------------------------------------------- asking in letters
@@ -443,16 +469,11 @@ LETTERS = "Answer with the letter of what to do next, nothing else."
 
 
 def choices(state: str, rotation: int = 0) -> list[str]:
-    """What can be done in a state, each as a plan that its first option names, in one of as many orders as plans.
+    """The plans that make sense in a state, in one of as many orders as plans.
 
     The letters' positions bias small models; over all rotations each plan has had each letter.
     """
-    seen, _, held = state.partition("holds")
-    verbs = {"key": "pick up", "door": "open"}
-    plans = ["explore", *(f"drop {thing}" for thing in re.findall(THING, held))]
-    plans += [f"go to {thing}, {verbs[thing.split()[-1]]} {thing}" for thing in re.findall(THING, seen)]
-    if in_habitat(state):
-        plans = ["navigate, pick", "pick"]
+    plans = dialect(state).plans(state)
     return plans[rotation % len(plans) :] + plans[: rotation % len(plans)]
 
 
@@ -464,12 +485,11 @@ def letters_prompt(state: str, rotation: int, examples: int) -> Messages:
         return "\n".join([f"State: {state}", *lines])
 
     turns = []
-    rules, _, shown = prompt_parts(state)
-    for number, (example, answer) in enumerate(shown[:examples]):
+    for number, (example, answer) in enumerate(dialect(state).examples[:examples]):
         first = parse_plan(answer, example).split(", ")[0]
         letter = next(k for k, plan in enumerate(choices(example, number)) if plan.startswith(first))
         turns.append((question(example, number), chr(ord("A") + letter)))
-    return chat(f"{rules}\n{LETTERS}", turns, question(state, rotation))
+    return chat(f"{dialect(state).rules}\n{LETTERS}", turns, question(state, rotation))
 
 
 def letter_shares(first_token: dict[str, float], state: str, rotation: int) -> tuple[Shares, float]:
@@ -933,7 +953,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Show, record, ask or score."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", title="commands", metavar="{show,record,ask,score}")
-    tasks = [path.stem for path in sorted(REPLIES.glob("*Key.jsonl"))]
+    tasks = [*(path.stem for path in sorted(REPLIES.glob("*Key.jsonl"))), "habitat"]
     shower = commands.add_parser("show", help="print a reply book")
     shower.add_argument("book", nargs="?", default=REPLIES / "ColoredDoorKey.jsonl")
     recorder = commands.add_parser("record", help="ask for every state text that a task can reach")
