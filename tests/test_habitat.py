@@ -395,11 +395,34 @@ def test_stop_ends_the_episode(env):
 @needs_simulator
 def test_a_simulator_that_is_killed_ends_in_a_line():
     room = habitat_envs.Room("habitat-navpick", "val", habitat_envs.Settings())
-    room.reset(seed=1)
+    train.each([room], "reset", [{"seed": 1}])
     room.process.kill()
     room.process.join()
     with pytest.raises(habitat_envs.HabitatError, match=r"a simulator died \(signal 9\)"):
-        room.step(np.zeros(11))
+        train.each([room], "step", [{"action": np.zeros(11)}])
+
+
+@needs_simulator
+def test_a_machine_that_cannot_render_is_told_so(monkeypatch):
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere")
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_DIRS", "/nowhere")
+    room = habitat_envs.Room("habitat-navpick", "val", habitat_envs.Settings())
+    with pytest.raises(habitat_envs.HabitatError, match=r"a simulator died \(exit code 1\).*see that EGL works"):
+        train.each([room], "reset", [{"seed": 1}])
+
+
+@needs_simulator
+def test_a_film_shows_every_state_of_an_episode():
+    config = train.Config(**{**train.HABITAT, "env": "habitat-navpick", "max_steps": 20})
+    (room,) = config.family.make_rooms(config, 1, "val", film=True)
+    act = train.teacher_acts(train.make_teacher(config), greedy=True)
+    pictures, success = train.film(room, 1, act, config.family.picture)
+    assert (len(pictures), success) == (21, False)
+    assert all(picture.shape == (384, 192, 3) and picture.dtype == np.uint8 for picture in pictures)
+    behind, head = pictures[0][:192], pictures[0][192:]
+    assert behind.std() > 1
+    assert head.std() > 1
+    assert (pictures[0] != pictures[20]).any()
 
 
 @needs_simulator
@@ -410,4 +433,4 @@ def test_a_broken_episode_file_ends_in_a_line(tmp_path):
     (tmp_path / "robots" / "fetch_suction.urdf").write_text("")
     room = habitat_envs.Room("habitat-navpick", "val", habitat_envs.Settings(folder=str(tmp_path)))
     with pytest.raises(habitat_envs.HabitatError, match="not a file of rearrangement episodes"):
-        room.reset(seed=1)
+        train.each([room], "reset", [{"seed": 1}])
