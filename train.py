@@ -866,7 +866,7 @@ def draw_play(run_dir: Path, config: Config, actors: dict[str, Act], num_rooms: 
     for seed in envs.evaluation_seeds(num_rooms):
         films = {name: film(room, seed, act, config.family.picture) for name, act in actors.items()}
         longest = max(len(pictures) for pictures, _ in films.values())
-        every = 1 + longest // 150
+        every = 1 + longest // 100
         for t in range(0, longest + 3 * every, every):
             columns = []
             for name, (pictures, success) in films.items():

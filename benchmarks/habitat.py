@@ -70,7 +70,10 @@ def habitat_baselines(simulators: int, updates: int) -> float:
     home = habitat_envs.HOME
     robot = next(home.glob("robots/**/*suction.urdf"))
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "data").symlink_to(home)  # the paths in episodes begin with data/
+        data = Path(folder) / "data"  # the paths in episodes begin with it, and checkpoints are written to it
+        data.mkdir()
+        for path in home.iterdir():
+            (data / path.name).symlink_to(path)
         command = [
             *(sys.executable, "-m", "habitat_baselines.run", "--config-name=rearrange/rl_skill.yaml"),
             "habitat_baselines.trainer_name=ddppo",
@@ -84,7 +87,7 @@ def habitat_baselines(simulators: int, updates: int) -> float:
             "habitat.task.spawn_max_dist_to_obj=100.0",
             f"habitat.task.base_angle_noise={np.pi}",
             f"habitat.environment.max_episode_steps={train.Config.max_steps}",
-            "habitat.dataset.data_path=data/datasets/{split}/rearrange_easy.json.gz",
+            "habitat.dataset.data_path=data/datasets/train/rearrange_easy.json.gz",
             "habitat.dataset.scenes_dir=data",
             "habitat.simulator.scene_dataset=data/home.scene_dataset_config.json",
             "habitat.simulator.additional_object_paths=[data/objects]",
@@ -97,7 +100,7 @@ def habitat_baselines(simulators: int, updates: int) -> float:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         speeds = re.findall(r"fps: ([0-9.]+)", done.stdout + done.stderr)
         if done.returncode or not speeds:
-            raise SystemExit(f"habitat-baselines failed with exit code {done.returncode}: {done.stderr[-2000:]}")
+            raise SystemExit(f"habitat-baselines failed with exit code {done.returncode}: {done.stderr[-9000:]}")
         return float(speeds[-1])
 
 

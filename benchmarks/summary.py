@@ -49,6 +49,11 @@ def cell(values: list[float], form: str) -> str:
 Runs = dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]]  # task and method -> run folders, their eval.json
 
 
+def tasks_of(runs: Runs) -> list[str]:
+    """Those of the paper's tasks that there are runs of."""
+    return [env for env in train.PAPER if any(runs.get((env, method)) for method in train.METHODS)]
+
+
 def when(folders: list[Path], threshold: float) -> str:
     """Thousands of environment steps until `threshold`, over the seeds that reach it."""
     reached = [steps_to(threshold, folder) for folder in folders]
@@ -88,11 +93,17 @@ def plot(runs: Runs, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained")
-    for env, panel in zip(train.PAPER, panels.flat):
+    tasks = tasks_of(runs)
+    columns = min(2, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure, panels = plt.subplots(
+        lines, columns, figsize=(4.5 * columns, 3 * lines + 0.5), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for env, panel in zip(tasks, panels.flat):
         for method, color, line in (("llm4teach", "C0", "-"), ("hierarchical", "C1", "--"), ("ppo", "C2", "-.")):
             curves = []
-            for folder, _ in runs[env, method]:
+            for folder, _ in runs.get((env, method), []):
                 rows = train.read_metrics(folder / "metrics.csv")
                 width = iterations_in_average(folder)
                 success = [
@@ -104,11 +115,11 @@ def plot(runs: Runs, path: Path) -> None:
                 heights = np.stack([np.interp(steps, *curve) for curve in curves])
                 panel.fill_between(steps, heights.min(0), heights.max(0), color=color, alpha=0.2, linewidth=0)
                 panel.plot(steps, heights.mean(0), color=color, linestyle=line, label=method)
-        for _, result in runs[env, "llm-only"]:
+        for _, result in runs.get((env, "llm-only"), []):
             panel.axhline(result["success"], color="black", linestyle=":", label="teacher alone (llm-only)")
         panel.set(title=env, xscale="log", ylim=(-0.02, 1.02))
         panel.grid(alpha=0.3)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * columns)
     figure.supxlabel("environment steps")
     figure.supylabel("success in training")
     figure.savefig(path, dpi=120)
@@ -127,6 +138,10 @@ def main() -> None:
         if (folder / "eval.json").exists():
             result = json.loads((folder / "eval.json").read_text())
             runs[result["env"], result["method"]].append((folder, result))
+    if not tasks_of(runs):
+        parser.error("no folder has an eval.json of a task of the paper; give those of finished runs")
+    if arguments.plot:
+        plot(runs, arguments.plot)
     if arguments.teachers:
         return teachers(runs, arguments.threshold)
     methods = ("llm-only", "ppo", "hierarchical", "llm4teach")
@@ -145,15 +160,13 @@ def main() -> None:
                 print(f"| {env} | {method} | {seeds} | {measured} | {length:.2f} | {reward:.2f} | {success:.1%} |")
     print("\n| task | " + " | ".join(f"{m}: steps to {arguments.threshold:.1%}, of" for m in methods[1:]) + " |")
     print("| --- | --- | --- | --- |")
-    for env in train.PAPER:
+    for env in tasks_of(runs):
         row = []
         for method in methods[1:]:
             folders = [folder for folder, _ in runs[env, method]]
             total = [train.read_metrics(folder / "metrics.csv")[-1]["steps"] for folder in folders]
             row.append(f"{when(folders, arguments.threshold)}, {np.mean(total) / 1000:.0f}k" if folders else "not run")
         print(f"| {env} | {' | '.join(row)} |")
-    if arguments.plot:
-        plot(runs, arguments.plot)
 
 
 if __name__ == "__main__":
