@@ -162,9 +162,8 @@ class Config:
         return bool(self.teacher_url) and self.method in ("llm4teach", "llm-only")
 
 
-# What is different in Habitat by default; i1 and i2 are environment steps there. Training ends in the first phase,
-# taught to the end: in the README's runs PPO spoils what was learned once lambda is small.
-HABITAT = {"options": "scripted", "iterations": 30, "episodes": 100, "num_trajectories": 8, "i1": 240_000,
+# What is different in Habitat by default; i1 and i2 are environment steps there.
+HABITAT = {"options": "scripted", "iterations": 90, "episodes": 100, "num_trajectories": 8, "i1": 240_000,
            "i2": 260_000}  # fmt: skip
 
 
