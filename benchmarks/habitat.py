@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).parent.parent)  # in place of this folder, where `habitat` would be this file
+sys.path.pop(0)  # this folder, where `import habitat` would find this file
+sys.path.insert(0, str(Path(__file__).parent.parent))
 import ddppo
 import habitat_envs
 import train
