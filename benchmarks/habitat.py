@@ -6,7 +6,7 @@ Four things take turns, so that the ratios hold on a machine whose speed drifts:
 process; as many as training has, in processes of their own, stepped at random; training habitat-navpick, the teacher
 asked in every state, updates and checkpoints included; and, where it is installed with its configurations, the DD-PPO
 trainer of habitat-baselines on the same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and
-settings. Prints a row a round, then the medians of the ratios. Loading the first rooms and robots is not counted.
+settings. Prints every speed, then the medians of the ratios. Loading the first rooms and robots is not counted.
 """
 
 from __future__ import annotations
@@ -130,15 +130,18 @@ def main() -> None:
     rooms = config.family.make_rooms(config, arguments.simulators, "train")
     rows = []
     for number in range(arguments.rounds):
-        row = {
-            "one simulator": random_stepping(alone, 500),
-            f"{arguments.simulators} simulators": random_stepping(rooms, 1000),
-            "training": training(config),
+        measures = {
+            "one simulator": lambda: random_stepping(alone, 500),
+            f"{arguments.simulators} simulators": lambda: random_stepping(rooms, 1000),
+            "training": lambda: training(config),
         }
         if compare:
-            row["habitat-baselines"] = habitat_baselines(arguments.simulators, updates=5)
-        print(f"round {number}: " + ", ".join(f"{name} {speed:.0f} steps/s" for name, speed in row.items()), flush=True)
-        rows.append(list(row.values()))
+            measures["habitat-baselines"] = lambda: habitat_baselines(arguments.simulators, updates=5)
+        row = []
+        for name, measure in measures.items():
+            row.append(measure())
+            print(f"round {number}: {name} {row[-1]:.0f} steps/s", flush=True)
+        rows.append(row)
     table = np.array(rows)
     print(f"{arguments.simulators} simulators / one {statistics.median(table[:, 1] / table[:, 0]):.2f}")
     print(f"training / {arguments.simulators} simulators {statistics.median(table[:, 2] / table[:, 1]):.2f}")
