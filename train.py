@@ -566,7 +566,8 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     family = config.family
     rooms = family.make_rooms(config, len(range(world.rank, config.num_trajectories, world.size)), "train")
     teacher = None if config.method == "ppo" else make_teacher(config)
-    i2 = sys.maxsize if config.method == "hierarchical" else config.i2
+    never = sys.maxsize if family.steps else config.iterations
+    i2 = never if config.method == "hierarchical" else config.i2
     anneal = partial(
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1, i2=i2
     )

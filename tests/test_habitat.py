@@ -208,10 +208,8 @@ def test_navigate_turns_to_the_corner_then_goes():
     there = habitat_options.navigate(readings(corner=(0.0, 0.0), gps_compass=(0.6, -1.0), path_length=0.0))
     assert (there[habitat_options.TURN], there[habitat_options.FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
     beside = habitat_options.navigate(readings(corner=(0.0, 0.3), gps_compass=(0.7, 1.0), path_length=0.3))
-    assert (beside[habitat_options.TURN], beside[habitat_options.FORWARD]) == (
-        -1.0,
-        0.0,
-    )  # to the object, not the corner
+    # near the object it turns to that, and not to the corner
+    assert (beside[habitat_options.TURN], beside[habitat_options.FORWARD]) == (-1.0, 0.0)
     for means in (left, slightly, ahead, there, beside):
         assert means[habitat_options.STOP] < 0
         assert means[habitat_options.GRIP] < 0
