@@ -229,22 +229,22 @@ class EgocentricGrid(nn.Module):
         self.register_buffer("x", cells.repeat_interleave(size), persistent=False)
         self.register_buffer("y", cells.repeat(size), persistent=False)
         self.register_buffer("near", torch.tensor(near), persistent=False)
-        self.register_buffer("symbols", torch.tensor(SYMBOLS)[:, None], persistent=False)
-        self.register_buffer("colors", torch.arange(NUM_COLORS)[:, None], persistent=False)
+        self.register_buffer("symbols", torch.tensor(SYMBOLS, dtype=torch.uint8)[:, None], persistent=False)
+        self.register_buffer("colors", torch.arange(NUM_COLORS, dtype=torch.uint8)[:, None], persistent=False)
         self.register_buffer("vectors", torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]]), persistent=False)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Features (B, hidden) of memories (B, N, N, 4), uint8."""
-        cells = memory.flatten(1, 2).long()  # (B, N * N, 4)
+        cells = memory.flatten(1, 2)  # (B, N * N, 4)
         kind, color = cells[..., 0], cells[..., 1]
         agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
-        direction = cells[..., 3].gather(1, agent[:, None])  # (B, 1)
+        direction = cells[..., 3].gather(1, agent[:, None]).long()  # (B, 1)
         dx, dy = self.x - self.x[agent, None], self.y - self.y[agent, None]  # (B, N * N)
         forward_x, forward_y = self.vectors[direction].unbind(-1)  # (B, 1) each
         ahead, right = dx * forward_x + dy * forward_y, dy * forward_x - dx * forward_y
         offset = (ahead + self.reach) * self.side + right + self.reach  # in 0 .. side * side - 1
 
-        turned = torch.ones(len(memory), self.side**2, dtype=torch.long, device=memory.device)  # 1: empty
+        turned = memory.new_ones(len(memory), self.side**2)  # 1: empty
         turned.scatter_(1, offset, kind)
         colors = torch.full_like(turned, NUM_COLORS)
         colors.scatter_(1, offset, torch.where((kind == DOOR) | (kind == KEY), color, NUM_COLORS))
