@@ -163,8 +163,8 @@ class Config:
 
 
 # What is different in Habitat by default; i1 and i2 are environment steps there.
-HABITAT = {"options": "scripted", "iterations": 90, "episodes": 100, "num_trajectories": 8, "i1": 240_000,
-           "i2": 260_000}  # fmt: skip
+HABITAT = {"options": "scripted", "iterations": 60, "episodes": 100, "num_trajectories": 8, "minibatch_size": 64,
+           "i1": 160_000, "i2": 180_000}  # fmt: skip
 
 
 def fail(message: str) -> NoReturn:
