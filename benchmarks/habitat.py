@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import statistics
 import subprocess
@@ -98,7 +99,8 @@ def habitat_baselines(simulators: int, updates: int) -> float:
             "habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.height=128",
             f"habitat.simulator.habitat_sim_v0.gpu_device_id={habitat_envs.Settings().gpu}",
         ]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        loud = {**os.environ, "HABITAT_LAB_LOG": "20"}  # its speed is in its log, which habitat_envs.py has silenced
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=loud)
         speeds = re.findall(r"fps: ([0-9.]+)", done.stdout + done.stderr)
         if done.returncode or not speeds:
             raise SystemExit(f"habitat-baselines failed with exit code {done.returncode}: {done.stderr[-9000:]}")

@@ -1,10 +1,12 @@
 """What a second worker brings: environment steps/s of two DD-PPO workers over one, and whether they learn the same.
 
-    python benchmarks/workers.py                                   # SimpleDoorKey, three seeds
+    python benchmarks/workers.py                                              # SimpleDoorKey, three seeds
+    python benchmarks/workers.py --env habitat-navpick --iterations 4 --num-simulators 1
 
-One worker and two, with the same number of episodes an iteration between them, take turns for every seed. Prints the
-speed, from the end of the first iteration to the end of the last, what was learned by then, and at last `ratio X.XX`,
-the median over the seeds of two workers' speed over one's.
+Three runs take turns for every seed: one worker; two that share its episodes and minibatches, so that they should learn
+the same; and two that have as many each as the one, which is how Wijmans et al. scale. Prints the speed, from the end
+of the first iteration to the end of the last, and what was learned by then; at last `shared X.XX` and `each X.XX`, the
+medians over the seeds of two workers' speed over one's.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ import train
 ROOT = Path(train.__file__).parent
 
 
-def run(workers: int, arguments: list[str]) -> tuple[float, str]:
+def run(workers: int, settings: list[str]) -> tuple[float, str]:
     """Train with so many workers; steps per second, and what the run's metrics say."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         launch = ["torch.distributed.run", "--standalone", f"--nproc_per_node={workers}", str(ROOT / "train.py")]
-        command = [sys.executable, "-m", *launch, "--run-dir", str(run_dir), "--episodes", "1", *arguments]
+        command = [sys.executable, "-m", *launch, "--run-dir", str(run_dir), "--episodes", "1", *settings]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{workers} workers failed with exit code {done.returncode}: {done.stderr[-2000:]}")
@@ -42,9 +44,9 @@ def run(workers: int, arguments: list[str]) -> tuple[float, str]:
     success = np.array([row["success"] for row in rows])
     half = next((row["steps"] for row in rows if row["success"] >= 0.5), None)
     learned = (
-        f"success {success[-10:].mean():.1%} in the last ten iterations, half of an iteration's after {half} steps"
+        f"success {success[-10:].mean():.1%} in the last ten iterations, first half of an iteration's after {half}"
     )
-    return (last.step - first.step) / (last.wall_time - first.wall_time), learned
+    return (last.step - first.step) / (last.wall_time - first.wall_time), f"{learned} steps"
 
 
 def main() -> None:
@@ -57,15 +59,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=60)
     arguments, settings = parser.parse_known_args()
-    ratios = []
+    settings += ["--iterations", str(arguments.iterations)]
+    given = vars(train.parse(settings))
+    config = train.Config(**{**train.Config(env=given.get("env", train.Config.env)).family.defaults, **given})
+    doubled = [
+        "--num-trajectories",
+        str(2 * config.num_trajectories),
+        "--minibatch-size",
+        str(2 * config.minibatch_size),
+    ]
+    ways = {"one": (1, []), "shared": (2, []), "each": (2, doubled)}
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
     for seed in range(arguments.seeds):
-        speeds = {}
-        for workers in (1, 2) if seed % 2 == 0 else (2, 1):
-            flags = ["--seed", str(seed), "--iterations", str(arguments.iterations), *settings]
-            speeds[workers], learned = run(workers, flags)
-            print(f"seed {seed}, {workers} worker(s): {speeds[workers]:.0f} steps/s, {learned}", flush=True)
-        ratios.append(speeds[2] / speeds[1])
-    print(f"ratio {statistics.median(ratios):.2f}")
+        for name, (workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
+            speed, learned = run(workers, [*settings, "--seed", str(seed), *more])
+            speeds[name].append(speed)
+            print(f"seed {seed}, {name}: {speed:.0f} steps/s, {learned}", flush=True)
+    for name in ("shared", "each"):
+        print(f"{name} {statistics.median(two / one for two, one in zip(speeds[name], speeds['one'])):.2f}")
 
 
 if __name__ == "__main__":
