@@ -646,7 +646,8 @@ def report(name: str, budget: Budget, folders: Folders, results: Path) -> None:
     write_rows(sorted([*kept, *rows], key=lambda row: row["run"]), results / "runs.csv")
     stored = read_rows(results / "runs.csv")  # so that tables are made of what others find there
     text = target.table(stored, list(folders))
-    (results / f"{name}.md").write_text(f"**{target.title}.** {budget.says}\n\n{text}")
+    says = budget.says if target.groups(budget, Path()) else "Whatever runs there were, as long as they were."
+    (results / f"{name}.md").write_text(f"**{target.title}.** {says}\n\n{text}")
     (results / "claims.md").write_text(f"**Claims.** {budget.says}\n\n{claims(stored)}")
     if target.draw:
         target.draw(results / f"{name}.png", rows, folders)
