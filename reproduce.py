@@ -665,8 +665,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for what comes out")
     given = parser.parse_args(arguments)
-    if (given.seeds or 1) < 1 or given.jobs < 1:
-        fail(f"--seeds is {given.seeds} and --jobs is {given.jobs}; both must be at least 1")
+    for name in ("seeds", "jobs"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
+            fail(f"--{name} is {getattr(given, name)}; it must be at least 1")
     budget = BUDGETS[given.budget]
     runs_dir, results = (given.runs / "reproduce" / given.budget).resolve(), given.results / given.budget
     books = runs_dir / "replies"
