@@ -167,6 +167,11 @@ HABITAT = {"options": "scripted", "iterations": 60, "episodes": 100, "num_trajec
            "i1": 160_000, "i2": 180_000}  # fmt: skip
 
 
+def configure(given: dict[str, Any]) -> Config:
+    """These settings, and for the rest what the task has by default."""
+    return Config(**{**Config(env=given.get("env", Config.env)).family.defaults, **given})
+
+
 def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"train.py: {message}", file=sys.stderr)
@@ -1040,8 +1045,7 @@ def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config
                 fail(f"{flag} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run")
         config = Config(**{**stored, **given, "run_dir": str(run_dir)})
     else:
-        defaults = Config(env=given.get("env", Config.env)).family.defaults
-        config = Config(**{**defaults, **given})
+        config = configure(given)
         name = f"{config.env}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run_dir = Path(config.run_dir or Path("runs") / name)
         config = replace(config, run_dir=str(run_dir))

@@ -115,9 +115,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=4, help="of training, a round")
     parser.add_argument("--student", default="small")
     arguments = parser.parse_args()
-    config = train.Config(
-        **{
-            **train.HABITAT,
+    config = train.configure(
+        {
             "env": TASK,
             "iterations": arguments.iterations,
             "num_simulators": arguments.simulators,

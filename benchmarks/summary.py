@@ -21,23 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import train
-
-EPISODES = 100  # in the moving average
-
-
-def iterations_in_average(folder: Path) -> int:
-    """The number of iterations that hold EPISODES episodes."""
-    return -(-EPISODES // json.loads((folder / "config.json").read_text())["num_trajectories"])
-
-
-def steps_to(threshold: float, folder: Path) -> int | None:
-    """Environment steps after which the last EPISODES training episodes succeed often enough; None if they never do."""
-    rows = train.read_metrics(folder / "metrics.csv")
-    width = iterations_in_average(folder)
-    for t in range(width, len(rows) + 1):
-        if np.mean([row["success"] for row in rows[t - width : t]]) >= threshold:
-            return rows[t - 1]["steps"]
-    return None
+from reproduce import smooth, steps_to
 
 
 def cell(values: list[float], form: str) -> str:
@@ -56,7 +40,7 @@ def tasks_of(runs: Runs) -> list[str]:
 
 def when(folders: list[Path], threshold: float) -> str:
     """Thousands of environment steps until `threshold`, over the seeds that reach it."""
-    reached = [steps_to(threshold, folder) for folder in folders]
+    reached = [steps_to(folder, threshold) for folder in folders]
     times = [steps / 1000 for steps in reached if steps is not None]
     some = f" ({len(times)} of {len(reached)} seeds)" if 0 < len(times) < len(reached) else ""
     return (cell(times, ".0f") + "k" if times else "never") + some
@@ -104,12 +88,7 @@ def plot(runs: Runs, path: Path) -> None:
         for method, color, line in (("llm4teach", "C0", "-"), ("hierarchical", "C1", "--"), ("ppo", "C2", "-.")):
             curves = []
             for folder, _ in runs.get((env, method), []):
-                rows = train.read_metrics(folder / "metrics.csv")
-                width = iterations_in_average(folder)
-                success = [
-                    np.mean([r["success"] for r in rows[max(0, t + 1 - width) : t + 1]]) for t in range(len(rows))
-                ]
-                curves.append((np.array([row["steps"] for row in rows]), np.array(success)))
+                curves.append(smooth(folder, "success")[:2])
             if curves:
                 steps = np.geomspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 300)
                 heights = np.stack([np.interp(steps, *curve) for curve in curves])

@@ -44,7 +44,7 @@ def run(workers: int, settings: list[str]) -> tuple[float, str]:
     success = np.array([row["success"] for row in rows])
     half = next((row["steps"] for row in rows if row["success"] >= 0.5), None)
     learned = (
-        f"success {success[-10:].mean():.1%} in the last ten iterations, first half of an iteration's after {half}"
+        f"success {success[-10:].mean():.1%} in the last ten iterations, half of one iteration's first after {half}"
     )
     return (last.step - first.step) / (last.wall_time - first.wall_time), f"{learned} steps"
 
@@ -60,8 +60,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=60)
     arguments, settings = parser.parse_known_args()
     settings += ["--iterations", str(arguments.iterations)]
-    given = vars(train.parse(settings))
-    config = train.Config(**{**train.Config(env=given.get("env", train.Config.env)).family.defaults, **given})
+    config = train.configure(vars(train.parse(settings)))
     doubled = [
         "--num-trajectories",
         str(2 * config.num_trajectories),

@@ -230,4 +230,18 @@ def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch)
     with pytest.raises(SystemExit) as stop:
         reproduce.main(arguments)
     assert stop.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("reproduce.py: ")
+
+
+def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path):
+    rows = [row("LavaDoorKey-ppo", run=f"old-{s}", seed=s, length=9, success=0, **{"return": 0}) for s in range(5)]
+    other = row("SimpleDoorKey-ppo", run="other", seed=0, length=9, success=0, **{"return": 0})
+    reproduce.write_rows([*rows, other], tmp_path / "runs.csv")
+    fake_run(tmp_path / "a", [0.0, 0.0])
+    train.write_config(train.Config(env="LavaDoorKey", method="ppo"), tmp_path / "a")
+    (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
+    budget = reproduce.BUDGETS["quick"]
+    reproduce.report("table3", budget, {"LavaDoorKey-ppo": [tmp_path / "a"]}, tmp_path)
+    assert [own["run"] for own in reproduce.read_rows(tmp_path / "runs.csv")] == ["a", "other"]
+    assert "| LavaDoorKey | ppo | 1 |" in (tmp_path / "table3.md").read_text()
