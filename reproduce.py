@@ -325,8 +325,8 @@ def steps_to(folder: Path, threshold: float = 0.9) -> int | None:
 def measure(group: str, folder: Path) -> Row:
     """A finished run as a row."""
     result, config = json.loads((folder / "eval.json").read_text()), train.stored_config(folder)
-    usual = {**vars(train.configure({"env": config["env"]})), "run_dir": config["run_dir"]}
-    given = {name: value for name, value in config.items() if value != usual[name]}
+    usual = vars(train.configure({"env": config["env"]}))
+    given = {k: v for k, v in config.items() if k == "env" or (k != "run_dir" and v != usual[k])}
     provenance, student = folder / "provenance.json", config["method"] != "llm-only"
     return {
         "run": folder.name,

@@ -234,6 +234,16 @@ def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch)
     assert line.startswith("reproduce.py: ")
 
 
+def test_the_command_of_a_row_is_that_of_its_run(tmp_path):
+    fake_run(tmp_path / "a", [0.0, 0.0])
+    (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
+    for given in ({"env": "SimpleDoorKey"}, {"env": "habitat-navpick", "seed": 3}, {"env": "habitat-nav", "i1": 15}):
+        config = train.configure({**given, "run_dir": "somewhere"})
+        train.write_config(config, tmp_path / "a")
+        command = reproduce.measure("a", tmp_path / "a")["command"].removeprefix("python train.py ")
+        assert vars(train.parse(command.split())) == given
+
+
 def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path):
     rows = [row("LavaDoorKey-ppo", run=f"old-{s}", seed=s, length=9, success=0, **{"return": 0}) for s in range(5)]
     other = row("SimpleDoorKey-ppo", run="other", seed=0, length=9, success=0, **{"return": 0})
