@@ -204,12 +204,10 @@ class EgocentricGrid(nn.Module):
     depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers follow.
     """
 
-    x: Tensor  # of the flattened cells, (N * N,)
-    y: Tensor
+    offsets: Tensor  # (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction
     near: Tensor  # which offsets are given one-hot
     symbols: Tensor  # (5, 1)
     colors: Tensor  # (NUM_COLORS, 1)
-    vectors: Tensor  # (4, 2), where each direction leads
 
     def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
         """`size`: N; offsets reach N - 2 cells each way, because the outermost cells are walls."""
@@ -225,25 +223,23 @@ class EgocentricGrid(nn.Module):
         ]
         inputs = len(SYMBOLS) * (code + len(near)) + NUM_COLORS * color_code + 4
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
-        cells = torch.arange(size)
-        self.register_buffer("x", cells.repeat_interleave(size), persistent=False)
-        self.register_buffer("y", cells.repeat(size), persistent=False)
+        cells = torch.cartesian_prod(torch.arange(size), torch.arange(size))
+        relative = cells - cells[:, None]  # (N * N of the agent, N * N, 2)
+        ahead = relative @ torch.tensor([[1, 0, -1, 0], [0, 1, 0, -1]])  # (N * N, N * N, 4 directions)
+        right = relative @ torch.tensor([[0, -1, 0, 1], [1, 0, -1, 0]])
+        offsets = (ahead + self.reach) * self.side + right + self.reach  # in 0 .. side * side - 1
+        self.register_buffer("offsets", offsets.transpose(1, 2).contiguous(), persistent=False)
         self.register_buffer("near", torch.tensor(near), persistent=False)
         self.register_buffer("symbols", torch.tensor(SYMBOLS, dtype=torch.uint8)[:, None], persistent=False)
         self.register_buffer("colors", torch.arange(NUM_COLORS, dtype=torch.uint8)[:, None], persistent=False)
-        self.register_buffer("vectors", torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]]), persistent=False)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Features (B, hidden) of memories (B, N, N, 4), uint8."""
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
         kind, color = cells[..., 0], cells[..., 1]
         agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
-        direction = cells[..., 3].gather(1, agent[:, None]).long()  # (B, 1)
-        dx, dy = self.x - self.x[agent, None], self.y - self.y[agent, None]  # (B, N * N)
-        forward_x, forward_y = self.vectors[direction].unbind(-1)  # (B, 1) each
-        ahead, right = dx * forward_x + dy * forward_y, dy * forward_x - dx * forward_y
-        offset = (ahead + self.reach) * self.side + right + self.reach  # in 0 .. side * side - 1
-
+        direction = cells[torch.arange(len(cells)), agent, 3].long()  # (B,)
+        offset = self.offsets[agent, direction]  # (B, N * N)
         turned = memory.new_ones(len(memory), self.side**2)  # 1: empty
         turned.scatter_(1, offset, kind)
         colors = torch.full_like(turned, NUM_COLORS)
