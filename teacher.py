@@ -25,6 +25,7 @@ import re
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -492,6 +493,16 @@ def letters_prompt(state: str, rotation: int, examples: int) -> Messages:
     return chat(f"{dialect(state).rules}\n{LETTERS}", turns, question(state, rotation))
 
 
+def prompt_version(state: str, letters: bool, examples: int) -> str:
+    """The prompt's name, "stages-5-bc724ef6": way to ask, number of examples, checksum of its text for an example.
+
+    One for all states of a kind of task; where the text changes, the name does.
+    """
+    asked, _ = dialect(state).examples[0]
+    messages = letters_prompt(asked, 0, examples) if letters else stages_prompt(asked, examples)
+    return f"{'letters' if letters else 'stages'}-{examples}-{zlib.crc32(json.dumps(messages).encode()):08x}"
+
+
 def letter_shares(first_token: dict[str, float], state: str, rotation: int) -> tuple[Shares, float]:
     """Softmax of the letters' log-probabilities, and the probability of all valid letters together.
 
@@ -764,23 +775,25 @@ class LiveReplies:
         """
         self.path, self.endpoint, self.mode, self.examples, self.workers = Path(path), endpoint, mode, examples, workers
         self.samples = 1 if mode == "hard" else samples
-        self.origin: dict[str, Any] = {
-            "model": endpoint.model,
-            "prompt": f"{'letters' if mode == 'logprobs' else 'stages'}-{examples}",
-            "temperature": {"soft": temperature, "hard": 0.0, "logprobs": 1.0}[mode],
-        }
+        self.temperature = {"soft": temperature, "hard": 0.0, "logprobs": 1.0}[mode]
         self.counts: Counter[str] = Counter({"states found": 0, "states asked": 0, "answers": 0, "unparsable": 0})
         self.seconds, self.lock = 0.0, threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         self._read()
 
+    def origin(self, state: str) -> dict[str, Any]:
+        """Where an answer for a state comes from, as its line in the book says."""
+        version = prompt_version(state, self.mode == "logprobs", self.examples)
+        return {"model": self.endpoint.model, "prompt": version, "temperature": self.temperature}
+
     def _read(self) -> None:
         self.book: dict[str, dict[int, Shares]] = {}  # state -> number of the sample or rotation -> plans
         for record in read_records(self.path):
-            other = {name: record.get(name) for name in self.origin}
-            if other != self.origin:
-                raise ValueError(f"{self.path} holds answers of {other}, not of {self.origin}; name another book")
+            origin = self.origin(record["state"])
+            other = {name: record.get(name) for name in origin}
+            if other != origin:
+                raise ValueError(f"{self.path} holds answers of {other}, not of {origin}; name another book")
             answers = self.book.setdefault(record["state"], {})
             answers[record.get("sample", len(answers))] = record["plans"]
 
@@ -835,9 +848,9 @@ class LiveReplies:
             messages = letters_prompt(state, sample, self.examples)
         else:
             messages = stages_prompt(state, self.examples)
-        answers = self.endpoint.ask(messages, self.origin["temperature"], len(request), self.mode == "logprobs")
+        answers = self.endpoint.ask(messages, self.temperature, len(request), self.mode == "logprobs")
         for (state, sample), answer in zip(request, answers):
-            record = {"state": state, "plans": {}, **self.origin, "sample": sample,
+            record = {"state": state, "plans": {}, **self.origin(state), "sample": sample,
                       "answer": answer.first_token if self.mode == "logprobs" else answer.text}  # fmt: skip
             record["plans"] = plans = read_answer(record)
             with self.lock:

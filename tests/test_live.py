@@ -360,6 +360,16 @@ def test_a_book_of_another_llm_is_refused(serve, tmp_path, change):
         LiveReplies(tmp_path / "b", endpoint, **{"samples": 2, **settings})
 
 
+def test_a_book_of_another_prompt_is_refused(serve, tmp_path, monkeypatch):
+    server = serve()
+    LiveReplies(tmp_path / "b", Endpoint(server.url, "m"), "hard")(STATE)
+    (record,) = read_records(tmp_path / "b")
+    assert record["prompt"] == teachers.prompt_version(STATE, False, len(EXAMPLES))
+    monkeypatch.setattr(teachers, "MINIGRID", teachers.MINIGRID._replace(rules="Guide the agent."))
+    with pytest.raises(ValueError, match=r"'prompt': 'stages-5-\w{8}', .* not of .* name another book"):
+        LiveReplies(tmp_path / "b", Endpoint(server.url, "m"), "hard")
+
+
 def ask_in_a_process(url, book, meet):
     meet.wait()
     LiveReplies(book, Endpoint(url, "m"), samples=4, workers=2)(STATE)
@@ -434,6 +444,12 @@ def test_shipped_recordings_are_complete(path):
     replies = LiveReplies(path, Endpoint("http://127.0.0.1:9/v1", read_records(path)[0]["model"]), mode)
     for task in train.envs.TASKS:
         assert not replies.missing(list(read_replies(teachers.REPLIES / f"{task}.jsonl")))
+
+
+def test_habitats_recording_is_of_todays_prompt():
+    path = teachers.REPLIES / "habitat.jsonl"
+    replies = LiveReplies(path, Endpoint("http://127.0.0.1:9/v1", read_records(path)[0]["model"]))
+    assert not replies.missing(list(read_replies(path)))
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong
