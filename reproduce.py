@@ -14,7 +14,8 @@
 
 Every run is `train.py` in a folder of its own. Finished runs are left alone and cut ones resumed, so that the same
 command goes on after Ctrl-C or a crash, and ends with the same tables. Results go to results/BUDGET/: runs.csv with a
-row for each run, a table (.md) and a picture (.png) for each target, and claims.md, what the paper claims one by one.
+row for each run, a table (.md) and a picture (.png) for each target; and to results/claims.md: what the paper claims,
+one by one, judged by all runs. Where README.md shows one of these tables, it is brought up to date.
 
 Intervals are of the mean over seeds, 95 %, by Student's t; two groups are compared by Welch's interval of the
 difference of their means.
@@ -451,8 +452,11 @@ def judge(low: float, high: float, claimed: float = 0.0) -> str:
     return "confirmed" if low > claimed else "refuted" if high < claimed else "unclear"
 
 
-def claims(rows: Sequence[Row]) -> str:
-    """What section 4 and A.7 say, claim by claim, judged by the intervals of the runs that there are."""
+def claims(rows: Sequence[Row]) -> list[list[str]]:
+    """What section 4 and A.7 say, claim by claim, judged by the intervals of the runs that there are.
+
+    Lines of source, claim, task, outcome and numbers.
+    """
     lines: list[list[str]] = []
     tasks = {row["group"]: row["env"] for row in rows}
     # A run that never got to 90 % counts with all its steps: it needs more.
@@ -489,13 +493,15 @@ def claims(rows: Sequence[Row]) -> str:
         more("Table 3", "LLM4Teach ends above ppo", f"{task}-llm4teach", f"{task}-ppo", "return")
     for task in TASKS[:-1]:
         more("Table 3", "LLM4Teach ends above hierarchical", f"{task}-llm4teach", f"{task}-hierarchical", "return")
-    more("Table 3", "hierarchical ends above it", "DivergedDoorKey-hierarchical", "DivergedDoorKey-llm4teach", "return")
+    claim = "hierarchical ends above LLM4Teach"
+    more("Table 3", claim, "DivergedDoorKey-hierarchical", "DivergedDoorKey-llm4teach", "return")
     for mode in ("soft", "logprobs"):
         claim = f"{mode} instructions need fewer steps than hard ones"
         more("4.1.3", claim, f"DivergedDoorKey-{mode}", "DivergedDoorKey-hard", "steps_to_90", -1)
     for other in ("constant", "linear-short", "linear-long"):
         claim = f"the stepwise schedule ends above {other}"
         more("A.7", claim, "ColoredDoorKey-llm4teach", f"ColoredDoorKey-{other}", "return")
+        level("A.7", f"{other} does not succeed: below 50 %", f"ColoredDoorKey-{other}", -1, 0.5)
     for percent in FLIPPED:
         claim = f"the student passes a teacher with {percent} % wrong answers"
         group = f"{FAULTY}-flipped-{percent}"
@@ -506,7 +512,16 @@ def claims(rows: Sequence[Row]) -> str:
     for other in METHODS[:-1]:
         claim = f"LLM4Teach succeeds more often than {other}"
         more("4.2.2", claim, "habitat-navpick-llm4teach", f"habitat-navpick-{other}", "success")
-    return markdown("paper, claim, task, here, numbers", lines)
+    return lines
+
+
+def claims_table(results: Path) -> str:
+    """The claims as the runs of each budget judge them; the full budget has the last word."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for budget in BUDGETS:
+        for line in claims(read_rows(results / budget / "runs.csv")):
+            lines[tuple(line[:3])] = [*line, budget]
+    return markdown("paper, claim, task, here, numbers, budget", lines.values())
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -645,23 +660,30 @@ def nav_and_pick(folder: Path) -> Folders:
 
 
 def report(name: str, budget: Budget, folders: Folders, results: Path) -> None:
-    """Write a target's table and picture, its runs into runs.csv, and the claims as far as there are runs."""
+    """Write a target's table and picture, its runs into runs.csv, and anew what all runs say of the claims."""
     target = TARGETS[name]
     rows = [measure(group, folder) for group, own in folders.items() for folder in own]
     kept = [row for row in read_rows(results / "runs.csv") if row["group"] not in folders]
     write_rows(sorted([*kept, *rows], key=lambda row: row["run"]), results / "runs.csv")
-    stored = read_rows(results / "runs.csv")  # so that tables are made of what others find there
-    text = target.table(stored, list(folders))
+    text = target.table(read_rows(results / "runs.csv"), list(folders))  # of what others find there
     says = budget.says if target.groups(budget, Path()) else "Whatever runs there were, as long as they were."
-    (results / f"{name}.md").write_text(f"**{target.title}.** {says}\n\n{text}")
-    (results / "claims.md").write_text(
-        "**Claims.** Judged by the runs in runs.csv; unclear: the interval allows both, or a group has a single seed."
-        f"\n\n{claims(stored)}"
-    )
+    write_table(results / f"{name}.md", f"**{target.title}.** {says}", text)
+    judged = "**Claims.** Unclear: the interval allows both, or a group has a single seed."
+    write_table(results.parent / "claims.md", judged, claims_table(results.parent))
     if target.draw:
         target.draw(results / f"{name}.png", rows, folders)
     pictured = f", {name}.png" if target.draw else ""
-    print(f"\n{target.title}\n\n{text}\nin {results}: runs.csv, {name}.md, claims.md{pictured}")
+    print(f"\n{target.title}\n\n{text}\nin {results}: runs.csv, {name}.md{pictured}")
+
+
+def write_table(path: Path, heading: str, text: str) -> None:
+    """Write a table below its heading, and into the README where that shows it: <!-- path --> table <!-- end -->."""
+    path.write_text(f"{heading}\n\n{text}")
+    readme = ROOT / "README.md"
+    before, marker, after = readme.read_text().partition(f"<!-- {Path(os.path.relpath(path, ROOT)).as_posix()} -->\n")
+    if marker:
+        with train.atomically(readme) as part:
+            part.write_text(before + marker + text + "".join(after.partition("<!-- end -->")[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

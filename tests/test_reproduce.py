@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -55,8 +56,7 @@ def test_claims_follow_the_numbers():
         rows += [
             row("LavaDoorKey-ppo", seed=s, success=0.9 + s / 100, **{"return": theirs - s / 1000}) for s in range(3)
         ]
-        lines = [line.split(" | ") for line in reproduce.claims(rows).splitlines()]
-        return {claim: outcome for _, claim, _, outcome, _ in lines[2:]}
+        return {claim: outcome for _, claim, _, outcome, _ in reproduce.claims(rows)}
 
     better, worse = outcomes(0.8, 0.5), outcomes(0.5, 0.8)
     assert better["LLM4Teach ends above ppo"] == "confirmed"
@@ -69,7 +69,21 @@ def test_a_run_that_never_learns_counts_with_all_its_steps():
         row("LavaDoorKey-llm4teach", seed=s, success=1, steps_to_90=89.5e3 + 1e3 * s, **{"return": 1}) for s in range(2)
     ]
     rows += [row("LavaDoorKey-ppo", seed=s, success=0, **{"return": 0}) for s in range(2)]
-    assert "fewer steps than ppo | LavaDoorKey | confirmed | 90 ± 6k against never" in reproduce.claims(rows)
+    outcome = ["LavaDoorKey", "confirmed", "90 ± 6k against never"]
+    assert ["4.1.2", "LLM4Teach learns in fewer steps than ppo", *outcome] in reproduce.claims(rows)
+
+
+def test_the_full_budget_has_the_last_word(tmp_path):
+    for budget, tasks in (("quick", ("LavaDoorKey", "ColoredDoorKey")), ("full", ("ColoredDoorKey",))):
+        success = {"quick": 0.2, "full": 0.9}[budget]
+        rows = [row(f"{task}-ppo", run=f"{task}-{s}", seed=s, success=success) for task in tasks for s in range(2)]
+        (tmp_path / budget).mkdir()
+        reproduce.write_rows([{**own, "return": 0.0} for own in rows], tmp_path / budget / "runs.csv")
+    lines = [line.strip("| ").split(" | ") for line in reproduce.claims_table(tmp_path).splitlines()[2:]]
+    assert [(task, outcome, budget) for _, _, task, outcome, _, budget in lines] == [
+        ("LavaDoorKey", "confirmed", "quick"),
+        ("ColoredDoorKey", "refuted", "full"),
+    ]
 
 
 def test_compared_with_the_paper():
@@ -150,13 +164,13 @@ def test_rows_survive_the_csv(tmp_path):
 
 def test_tables_in_results_and_readme_are_those_of_the_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tables = sorted((ROOT / "results").glob("*/*.md"))
+    tables = sorted((ROOT / "results").rglob("*.md"))
     assert tables
     for path in tables:
-        rows = reproduce.read_rows(path.parent / "runs.csv")
         if path.stem == "claims":
-            made = reproduce.claims(rows)
+            made = reproduce.claims_table(path.parent)
         else:
+            rows = reproduce.read_rows(path.parent / "runs.csv")
             target = reproduce.TARGETS[path.stem]
             groups = list(target.groups(reproduce.BUDGETS[path.parent.name], Path()))
             nav_and_pick = [group for group in dict.fromkeys(row["group"] for row in rows) if "habitat" in group]
@@ -166,7 +180,9 @@ def test_tables_in_results_and_readme_are_those_of_the_runs():
         marker = f"<!-- {path.relative_to(ROOT).as_posix()} -->\n"
         if marker in readme:
             assert readme.split(marker)[1].split("<!-- end -->")[0] == made
-    assert "<!-- results/full/fig6.md -->" in readme
+    shown = set(re.findall(r"<!-- (results/\S+) -->", readme))
+    assert shown <= {path.relative_to(ROOT).as_posix() for path in tables}
+    assert {"results/full/table3.md", "results/full/fig3.md", "results/full/fig6.md", "results/claims.md"} <= shown
 
 
 TINY = """
@@ -206,10 +222,9 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
     assert not (tmp_path / "cut/results/quick/fig4.md").exists()
     again = call(tmp_path / "cut", "fig4")
     assert again.wait(timeout=300) == 0, again.stderr.read()
-    for name in ("fig4.md", "claims.md", "fig4.png"):
-        assert (tmp_path / "cut/results/quick" / name).read_bytes() == (
-            tmp_path / "whole/results/quick" / name
-        ).read_bytes()
+    for name in ("quick/fig4.md", "claims.md", "quick/fig4.png"):
+        first, second = ((tmp_path / folder / "results" / name).read_bytes() for folder in ("cut", "whole"))
+        assert first == second
     made = json.loads((metrics.parent / "provenance.json").read_text())
     assert made["torch"] == train.torch.__version__.split("+")[0] or made["torch"] == train.torch.__version__
 
@@ -247,11 +262,25 @@ def test_the_command_of_a_row_is_that_of_its_run(tmp_path):
 def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path):
     rows = [row("LavaDoorKey-ppo", run=f"old-{s}", seed=s, length=9, success=0, **{"return": 0}) for s in range(5)]
     other = row("SimpleDoorKey-ppo", run="other", seed=0, length=9, success=0, **{"return": 0})
-    reproduce.write_rows([*rows, other], tmp_path / "runs.csv")
+    results = tmp_path / "results" / "quick"
+    results.mkdir(parents=True)
+    reproduce.write_rows([*rows, other], results / "runs.csv")
     fake_run(tmp_path / "a", [0.0, 0.0])
     train.write_config(train.Config(env="LavaDoorKey", method="ppo"), tmp_path / "a")
     (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
     budget = reproduce.BUDGETS["quick"]
-    reproduce.report("table3", budget, {"LavaDoorKey-ppo": [tmp_path / "a"]}, tmp_path)
-    assert [own["run"] for own in reproduce.read_rows(tmp_path / "runs.csv")] == ["a", "other"]
-    assert "| LavaDoorKey | ppo | 1 |" in (tmp_path / "table3.md").read_text()
+    reproduce.report("table3", budget, {"LavaDoorKey-ppo": [tmp_path / "a"]}, results)
+    assert [own["run"] for own in reproduce.read_rows(results / "runs.csv")] == ["a", "other"]
+    assert "| LavaDoorKey | ppo | 1 |" in (results / "table3.md").read_text()
+
+
+def test_the_readme_is_brought_up_to_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("Before.\n<!-- results/a.md -->\nold\n<!-- end -->\nAfter. <!-- end -->\n")
+    (tmp_path / "results").mkdir()
+    for name in ("a", "b"):
+        reproduce.write_table(tmp_path / "results" / f"{name}.md", "Heading", f"{name}\n")
+    assert (tmp_path / "results" / "b.md").read_text() == "Heading\n\nb\n"
+    assert (tmp_path / "README.md").read_text() == (
+        "Before.\n<!-- results/a.md -->\na\n<!-- end -->\nAfter. <!-- end -->\n"
+    )
