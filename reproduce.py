@@ -50,6 +50,7 @@ from tqdm import tqdm
 
 import envs
 import options
+import storage
 import teacher
 import train
 
@@ -168,7 +169,7 @@ def write_faulty_book(path: Path) -> None:
         answers = flip(teacher.read_replies(recorded), int(flipped[1]) / 100, random.Random(int(flipped[2])))
     else:
         answers = withhold(teacher.RecordedReplies(recorded), int(path.stem.split("-")[1]))
-    with train.atomically(path) as part:
+    with storage.atomically(path) as part:
         part.write_text("".join(json.dumps({"state": state, "plans": plans}) + "\n" for state, plans in answers))
 
 
@@ -293,7 +294,7 @@ def write_provenance(folder: Path) -> None:
         **{package: version(package) for package in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
-    with train.atomically(folder / "provenance.json") as part:
+    with storage.atomically(folder / "provenance.json") as part:
         part.write_text(json.dumps(made, indent=2) + "\n")
 
 
@@ -308,7 +309,7 @@ def smooth(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, int]:
 
     The first rows are means over as many as there are.
     """
-    rows = train.read_metrics(folder / "metrics.csv")
+    rows = storage.read_metrics(folder / "metrics.csv")
     width = -(-EPISODES // train.stored_config(folder)["num_trajectories"])
     total = np.cumsum([0.0, *(row[name] for row in rows)])
     ends = np.arange(1, len(rows) + 1)
@@ -335,7 +336,7 @@ def measure(group: str, folder: Path) -> Row:
         **{name: config[name] for name in ("env", "method", "seed")},
         **{name: result[name] for name in ("length", "return", "success")},
         **{f"teacher_{name}": result.get("teacher", {}).get(name, "") for name in ("return", "success")},
-        "steps": train.read_metrics(folder / "metrics.csv")[-1]["steps"] if student else "",
+        "steps": storage.read_metrics(folder / "metrics.csv")[-1]["steps"] if student else "",
         "steps_to_90": (steps_to(folder) if student else None) or "",
         "command": shlex.join(["python", "train.py", *flags(given)]),
         **(json.loads(provenance.read_text()) if provenance.exists() else {}),
@@ -344,7 +345,7 @@ def measure(group: str, folder: Path) -> Row:
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """A .csv with a row for each run."""
-    with train.atomically(path) as part, part.open("w", newline="") as file:
+    with storage.atomically(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -682,7 +683,7 @@ def write_table(path: Path, heading: str, text: str) -> None:
     readme = ROOT / "README.md"
     before, marker, after = readme.read_text().partition(f"<!-- {Path(os.path.relpath(path, ROOT)).as_posix()} -->\n")
     if marker:
-        with train.atomically(readme) as part:
+        with storage.atomically(readme) as part:
             part.write_text(before + marker + text + "".join(after.partition("<!-- end -->")[1:]))
 
 

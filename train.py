@@ -18,19 +18,13 @@ eval.json, curve.png and play.gif. The data flows one way, from envs.py through 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
-import zipfile
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -48,6 +42,7 @@ import habitat_envs
 import habitat_options
 import options
 import ppo
+import storage
 import teacher as teachers
 
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
@@ -253,13 +248,16 @@ def learned_policies(config: Config) -> dict[str, habitat_options.Policy]:
 
 def learned_policy(path: Path) -> habitat_options.Policy:
     """What a student that was trained in Habitat does: means and standard deviations, (2, 11), for an observation."""
-    weights, misfit = read_weights(path), ""
+    try:
+        weights, misfit = storage.read_weights(path), ""
+    except storage.RunFileError as error:
+        fail(str(error))
     for make in ppo.STUDENTS["depth"].values():
         student = make(habitat_envs.NUM_ACTIONS, num_sensors=habitat_envs.NUM_SENSORS)
         try:
             student.load_state_dict(weights)
         except RuntimeError as error:
-            misfit = first_line(error)
+            misfit = storage.first_line(error)
             continue
 
         @torch.inference_mode()
@@ -506,7 +504,7 @@ def make_student(config: Config, world: ddppo.World) -> tuple[ppo.Student, torch
             device = torch.device("cuda", world.local_rank)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        why = first_line(error)
+        why = storage.first_line(error)
         fail(f"device {config.device!r} cannot be used ({why}); --device takes cpu, or cuda where there is a GPU")
     # A small net runs faster on one thread.
     torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // world.size))
@@ -561,6 +559,10 @@ def stack_advice(advice: Sequence[teachers.Advice]) -> tuple[torch.Tensor, torch
     return torch.from_numpy(shares), torch.from_numpy(policies)
 
 
+# What the update and the teacher say of an iteration, empty where there is no teacher.
+MEANS = ("distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy")
+
+
 def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     """Algorithm 1, from the run folder's checkpoint on; False if a signal stopped it before the last iteration.
 
@@ -578,15 +580,15 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
     )
     if world.rank > 0:
         torch.manual_seed(config.seed + (world.rank << 32) & 2**63 - 1)  # equal weights, but actions of its own
-    first, total_steps = load_checkpoint(run_dir, config, student, optimizer, world.rank, device)
-    log = Log(run_dir, first) if world.rank == 0 else None
+    first, total_steps = storage.load_checkpoint(run_dir, config, student, optimizer, world.rank, device)
+    log = storage.Log(run_dir, first) if world.rank == 0 else None
     if log:
-        write_config(config, run_dir)
+        storage.write_config(config, run_dir)
     started, steps_before = time.perf_counter(), total_steps
     progress = tqdm(
         range(first, config.iterations), initial=first, total=config.iterations, dynamic_ncols=True, disable=not log
     )
-    with stop_on_signal() as stop:
+    with storage.stop_on_signal() as stop:
         for i in progress:
             # Anneal the teacher's influence, Eq. (3); at 0 it is not asked any more.
             lambda_ = anneal(total_steps if family.steps else i) if teacher else 0.0
@@ -615,7 +617,7 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
             episodes = [(sum(step.reward for step in t), t[-1].success, len(t)) for t in trajectories if is_over(t)]
             outcomes = world.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 3))
             returns, successes, lengths = outcomes.numpy().T
-            random = world.gather(random_state(device))
+            random = world.gather(storage.random_state(device))
             if log:
                 row = {
                     "iteration": i,
@@ -630,224 +632,17 @@ def train(config: Config, run_dir: Path, world: ddppo.World) -> bool:
                 speed = (total_steps - steps_before) / (time.perf_counter() - started)
                 log.write(row, {"steps_per_second": speed, **{f"llm/{name}": number for name, number in bill.items()}})
                 progress.set_postfix_str(log.summary(speed))
-                save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer, random)
+                storage.save_checkpoint(run_dir, config, i + 1, total_steps, student, optimizer, random)
             if world.sum(stop.is_set()):  # all stop after the same iteration
                 progress.close()
                 return False
     if log:
-        write_weights(run_dir / "student.pt", student.state_dict())
+        storage.write_weights(run_dir / "student.pt", student.state_dict())
         log.events.close()
     return True
 
 
-# -------------------------------------------------------------------------------------------- what a run leaves behind
-
-
-# What the update and the teacher say of an iteration, empty where there is no teacher.
-MEANS = ("distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy")
-
-
-class Log:
-    """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events, with more."""
-
-    def __init__(self, run_dir: Path, first: int) -> None:
-        """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
-        from torch.utils.tensorboard import SummaryWriter  # half a second
-
-        self.path = run_dir / "metrics.csv"
-        self.rows = read_metrics(self.path)[:first]
-        with atomically(self.path) as part, part.open("w", newline="") as file:
-            if self.rows:
-                csv.DictWriter(file, self.rows[0]).writeheader()
-                csv.DictWriter(file, self.rows[0]).writerows(self.rows)
-        self.events = SummaryWriter(str(run_dir), purge_step=self.rows[-1]["steps"] + 1 if self.rows else None)
-
-    def write(self, row: dict[str, Any], varying: dict[str, float]) -> None:
-        """Append a row; an empty string stands for what this iteration does not have.
-
-        `varying` differs from run to run, as speed does, and goes to the events only.
-        """
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if not self.rows:
-                writer.writeheader()
-            writer.writerow(row)
-        self.rows.append(row)
-        for name, value in {**row, **varying}.items():
-            if value != "":
-                self.events.add_scalar(name, value, row["steps"])
-        self.events.flush()
-
-    def summary(self, speed: float) -> str:
-        """What the progress bar says of the last ten iterations."""
-        mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
-        now = self.rows[-1]
-        distance = f"distance to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
-        scores = f"return {mean['return']:.2f}, success {mean['success']:.0%}"
-        return f"lambda {now['lambda']:.2f}, {scores}, {distance}, {speed:.0f} steps/s"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {k: v if v == "" else int(v) if k in ("iteration", "steps") else float(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-            if None not in row.values()
-        ]
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
-    part = path.with_name(path.name + ".part")
-    yield part
-    os.replace(part, path)
-
-
-def write_config(config: Config, run_dir: Path) -> None:
-    """config.json: every setting of the run."""
-    with atomically(run_dir / "config.json") as part:
-        part.write_text(json.dumps(asdict(config), indent=2) + "\n")
-
-
-def random_state(device: torch.device) -> torch.Tensor:
-    """A worker's random numbers to come, on the CPU and, behind them, on its GPU, (1, bytes)."""
-    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
-    return torch.cat(states)[None]
-
-
-def save_checkpoint(
-    run_dir: Path,
-    config: Config,
-    iteration: int,
-    steps: int,
-    student: ppo.Student,
-    optimizer: torch.optim.Optimizer,
-    random: torch.Tensor,
-) -> None:
-    """Everything the next iteration depends on; rooms need no saving, each iteration seeds its own."""
-    state = {
-        "config": asdict(config),
-        "iteration": iteration,
-        "steps": steps,
-        "student": student.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": random,
-    }
-    write_weights(run_dir / "checkpoint.pt", state)
-
-
-def load_checkpoint(
-    run_dir: Path,
-    config: Config,
-    student: ppo.Student,
-    optimizer: torch.optim.Optimizer,
-    rank: int,
-    device: torch.device,
-) -> tuple[int, int]:
-    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file.
-
-    A worker beyond those that saved goes on with the random numbers that it was born with.
-    """
-    path = run_dir / "checkpoint.pt"
-    if not path.exists():
-        return 0, 0
-    state = read_weights(path)
-    try:
-        for name in ("env", "method", "student"):
-            if state["config"][name] != getattr(config, name):
-                fail(
-                    f"{path} is of {name} {state['config'][name]}, this run of {getattr(config, name)}; restore its own"
-                )
-        student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
-        if rank < len(state["random"]):
-            random, on_cpu = state["random"][rank], len(torch.get_rng_state())
-            torch.set_rng_state(random[:on_cpu].clone())  # torch aborts on a view
-            if device.type == "cuda" and len(random) > on_cpu:
-                torch.cuda.set_rng_state(random[on_cpu:].clone(), device)
-        return int(state["iteration"]), int(state["steps"])
-    except Exception as error:  # what is in the file may be of any shape
-        fail(f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own or train again")
-
-
-def write_weights(path: Path, state: dict[str, Any]) -> None:
-    """Write what `read_weights` reads; by way of memory, since torch hides what went wrong with the disk."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with atomically(path) as part:
-        part.write_bytes(buffer.getvalue())
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """A file that `write_weights` wrote, or one clear line."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-            damaged = archive.testzip()
-        if damaged:
-            raise ValueError(f"{damaged} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"it holds a {type(state).__name__}, not a dictionary")
-        return state
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        fail(f"{path} cannot be read ({first_line(error)}); restore a copy or train again")
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, _frame: Any) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        for number in before:
-            signal.signal(number, handler)
-        yield stop
-    finally:
-        for number in before:
-            signal.signal(number, before[number])
-
-
-def draw_curve(run_dir: Path, config: Config, result: dict[str, Any]) -> None:
-    """curve.png: return and success over environment steps, beside the teacher's return and lambda."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = read_metrics(run_dir / "metrics.csv")
-    steps = [row["steps"] for row in rows]
-    width = 20  # iterations in the moving average
-    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
-    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
-        values = [row[name] for row in rows]
-        smooth = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
-        top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
-    if "teacher" in result:
-        top.axhline(result["teacher"]["return"], color="tab:orange", linestyle="--", label="teacher's return")
-    top.set(
-        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
-        title=f"{config.method} on {config.env}, seed {config.seed}",
-    )
-    top.legend(loc="lower right")
-    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
-    bottom.set(xlabel="environment steps", ylabel="lambda")
-    bottom.set_yscale("symlog", linthresh=0.1)
-    figure.savefig(run_dir / "curve.png", dpi=150)
-    plt.close(figure)
+# ------------------------------------------------------------------------------------------------- pictures and tables
 
 
 def film(room: Any, seed: int, act: Act, picture: Callable[[Any, np.ndarray], np.ndarray]) -> tuple[list[Any], bool]:
@@ -917,9 +712,9 @@ def report(config: Config, run_dir: Path, world: ddppo.World) -> None:
             fail(f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}")
         student, device = make_student(config, world)
         try:
-            student.load_state_dict(read_weights(path))
+            student.load_state_dict(storage.read_weights(path))
         except RuntimeError as error:
-            fail(f"{path} does not fit a {config.student} student for {config.env}: {first_line(error)}")
+            fail(f"{path} does not fit a {config.student} student for {config.env}: {storage.first_line(error)}")
         actors["student"] = student_acts(student, None, device, config.deterministic)
         result |= {"student": config.student, "weights": sum(p.numel() for p in student.parameters())}
         result |= evaluate(config, actors["student"])
@@ -931,12 +726,12 @@ def report(config: Config, run_dir: Path, world: ddppo.World) -> None:
         if teacher.invalid_plans:
             plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
             print(f"{measured['invalid_share']:.1%} of the teacher's answers could not be followed; most often {plans}")
-    with atomically(run_dir / "eval.json") as part:
+    with storage.atomically(run_dir / "eval.json") as part:
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(config, result))
     if config.method != "llm-only":
         draw_play(run_dir, config, actors)
-        draw_curve(run_dir, config, result)
+        storage.draw_curve(run_dir)
 
 
 # -------------------------------------------------------------------------------------------------------- command line
@@ -1054,9 +849,9 @@ def prepare(arguments: Sequence[str] | None, world: ddppo.World) -> tuple[Config
         if run_dir.exists():
             fail(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
         try:
-            with atomically(run_dir) as part:  # a folder that is there can be resumed
+            with storage.atomically(run_dir) as part:  # a folder that is there can be resumed
                 part.mkdir(parents=True, exist_ok=True)
-                write_config(config, part)
+                storage.write_config(config, part)
         except OSError as error:
             fail(f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to")
     return config, measure is not None
@@ -1090,6 +885,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"{error}; what was trained is kept, go on with: {resuming}")
     except habitat_envs.HabitatError as error:
         fail(f"{error}; what was trained is kept, go on with: {resuming}")
+    except storage.RunFileError as error:
+        fail(str(error))
     except ddppo.LostWorkerError as error:
         fail(f"{error}; what was trained is kept, go on with any number of workers: {resuming}")
 

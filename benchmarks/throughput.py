@@ -24,6 +24,7 @@ import gymnasium as gym
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import ddppo
+import storage
 import train
 
 
@@ -48,7 +49,7 @@ def training(config: train.Config) -> float:
         started = time.perf_counter()
         train.train(config, Path(folder), ddppo.World())
         seconds = time.perf_counter() - started
-        return train.read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
+        return storage.read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
 
 
 def main() -> None:

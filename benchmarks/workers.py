@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import storage
 import train
 
 ROOT = Path(train.__file__).parent
@@ -40,7 +41,7 @@ def run(workers: int, settings: list[str]) -> tuple[float, str]:
         events = EventAccumulator(str(run_dir))
         events.Reload()
         first, *_, last = events.Scalars("return")
-        rows = train.read_metrics(run_dir / "metrics.csv")
+        rows = storage.read_metrics(run_dir / "metrics.csv")
     success = np.array([row["success"] for row in rows])
     half = next((row["steps"] for row in rows if row["success"] >= 0.5), None)
     learned = (

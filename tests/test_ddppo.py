@@ -18,6 +18,7 @@ from torch.distributions import Categorical
 
 import ddppo
 import ppo
+import storage
 import train
 
 ROOT = Path(train.__file__).parent
@@ -182,7 +183,7 @@ def finished(tmp_path_factory):
 
 def test_two_workers_make_one_run(finished):
     folder, output = finished
-    rows = train.read_metrics(folder / "metrics.csv")
+    rows = storage.read_metrics(folder / "metrics.csv")
     assert [row["iteration"] for row in rows] == list(range(5))
     assert rows[0]["steps"] == round(5 * rows[0]["length"])  # episodes of both workers, 3 and 2
     assert output.count("everything is in") == 1
@@ -219,7 +220,7 @@ def test_another_number_of_workers_goes_on(finished, tmp_path):
     process = torchrun(3, "--resume", str(folder), "--iterations", "7")
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    assert len(train.read_metrics(folder / "metrics.csv")) == 7
+    assert len(storage.read_metrics(folder / "metrics.csv")) == 7
 
 
 def test_more_workers_than_episodes(monkeypatch, capsys):

@@ -15,6 +15,7 @@ import habitat_envs
 import habitat_home
 import habitat_options
 import ppo
+import storage
 import teacher as teachers
 import train
 
@@ -124,7 +125,7 @@ def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
     for path in paths:
         students.append(ppo.STUDENTS["depth"][kind](11, num_sensors=habitat_envs.NUM_SENSORS))
         torch.nn.init.normal_(students[-1].actor.weight)
-        train.write_weights(path, students[-1].state_dict())
+        storage.write_weights(path, students[-1].state_dict())
     config = train.Config(env="habitat-navpick", options=",".join(map(str, paths)))
     make_option = config.family.make_option(config)
     observation = readings(gps_compass=(2.0, 0.1))
@@ -142,7 +143,7 @@ def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
 def test_options_that_cannot_be_loaded(what, tmp_path, capsys):
     path = tmp_path / "nav.pt"
     if what == "of another task":
-        train.write_weights(path, ppo.small_student(7).state_dict())
+        storage.write_weights(path, ppo.small_student(7).state_dict())
     elif what == "no weights":
         path.write_text("a picture of a robot")
     with pytest.raises(SystemExit) as stopped:

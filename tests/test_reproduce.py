@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import reproduce
+import storage
 import teacher
 import train
 
@@ -139,7 +140,7 @@ def test_full_is_the_papers_protocol():
 
 def fake_run(folder, success):
     folder.mkdir(parents=True)
-    train.write_config(train.Config(num_trajectories=50), folder)
+    storage.write_config(train.Config(num_trajectories=50), folder)
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("iteration", "steps", "success"))
@@ -254,7 +255,7 @@ def test_the_command_of_a_row_is_that_of_its_run(tmp_path):
     (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
     for given in ({"env": "SimpleDoorKey"}, {"env": "habitat-navpick", "seed": 3}, {"env": "habitat-nav", "i1": 15}):
         config = train.configure({**given, "run_dir": "somewhere"})
-        train.write_config(config, tmp_path / "a")
+        storage.write_config(config, tmp_path / "a")
         command = reproduce.measure("a", tmp_path / "a")["command"].removeprefix("python train.py ")
         assert vars(train.parse(command.split())) == given
 
@@ -266,7 +267,7 @@ def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path):
     results.mkdir(parents=True)
     reproduce.write_rows([*rows, other], results / "runs.csv")
     fake_run(tmp_path / "a", [0.0, 0.0])
-    train.write_config(train.Config(env="LavaDoorKey", method="ppo"), tmp_path / "a")
+    storage.write_config(train.Config(env="LavaDoorKey", method="ppo"), tmp_path / "a")
     (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
     budget = reproduce.BUDGETS["quick"]
     reproduce.report("table3", budget, {"LavaDoorKey-ppo": [tmp_path / "a"]}, results)

@@ -1,0 +1,255 @@
+"""What a run leaves in its folder, so that no crash spoils it: settings, metrics, checkpoint, weights, learning curve.
+
+    python storage.py RUN_DIR          # the last row of its metrics; curve.png is drawn anew
+
+config.json holds every setting, metrics.csv a row an iteration, checkpoint.pt all that the next iteration depends on.
+Files are written beside their place and moved there whole. Weights are tensors in dictionaries, read with
+`weights_only=True`: no code is run that came in a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class RunFileError(RuntimeError):
+    """A file of a run cannot be used; the text says which, why, and what to do."""
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
+    part = path.with_name(path.name + ".part")
+    yield part
+    os.replace(part, path)
+
+
+def write_config(config: Any, run_dir: Path) -> None:
+    """config.json: every setting of the run, the fields of a dataclass."""
+    with atomically(run_dir / "config.json") as part:
+        part.write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
+class Log:
+    """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events, with more."""
+
+    def __init__(self, run_dir: Path, first: int) -> None:
+        """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
+        from torch.utils.tensorboard import SummaryWriter  # half a second
+
+        self.path = run_dir / "metrics.csv"
+        self.rows = read_metrics(self.path)[:first]
+        with atomically(self.path) as part, part.open("w", newline="") as file:
+            if self.rows:
+                csv.DictWriter(file, self.rows[0]).writeheader()
+                csv.DictWriter(file, self.rows[0]).writerows(self.rows)
+        self.events = SummaryWriter(str(run_dir), purge_step=self.rows[-1]["steps"] + 1 if self.rows else None)
+
+    def write(self, row: dict[str, Any], varying: dict[str, float]) -> None:
+        """Append a row; an empty string stands for what this iteration does not have.
+
+        `varying` differs from run to run, as speed does, and goes to the events only.
+        """
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not self.rows:
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append(row)
+        for name, value in {**row, **varying}.items():
+            if value != "":
+                self.events.add_scalar(name, value, row["steps"])
+        self.events.flush()
+
+    def summary(self, speed: float) -> str:
+        """What the progress bar says of the last ten iterations."""
+        mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
+        now = self.rows[-1]
+        distance = f"distance to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
+        scores = f"return {mean['return']:.2f}, success {mean['success']:.0%}"
+        return f"lambda {now['lambda']:.2f}, {scores}, {distance}, {speed:.0f} steps/s"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {k: v if v == "" else int(v) if k in ("iteration", "steps") else float(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+            if None not in row.values()
+        ]
+
+
+def random_state(device: torch.device) -> torch.Tensor:
+    """A worker's random numbers to come, on the CPU and, behind them, on its GPU, (1, bytes)."""
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    return torch.cat(states)[None]
+
+
+def save_checkpoint(
+    run_dir: Path,
+    config: Any,
+    iteration: int,
+    steps: int,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    random: torch.Tensor,
+) -> None:
+    """Everything the next iteration depends on; rooms need no saving, each iteration seeds its own."""
+    state = {
+        "config": asdict(config),
+        "iteration": iteration,
+        "steps": steps,
+        "student": student.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random,
+    }
+    write_weights(run_dir / "checkpoint.pt", state)
+
+
+def load_checkpoint(
+    run_dir: Path,
+    config: Any,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rank: int,
+    device: torch.device,
+) -> tuple[int, int]:
+    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file.
+
+    A worker beyond those that saved goes on with the random numbers that it was born with. Raises RunFileError if the
+    file cannot be read or is another run's.
+    """
+    path = run_dir / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0
+    state = read_weights(path)
+    try:
+        names = [name for name in ("env", "method", "student") if state["config"][name] != getattr(config, name)]
+        if not names:
+            student.load_state_dict(state["student"])
+            optimizer.load_state_dict(state["optimizer"])
+            if rank < len(state["random"]):
+                random, on_cpu = state["random"][rank], len(torch.get_rng_state())
+                torch.set_rng_state(random[:on_cpu].clone())  # torch aborts on a view
+                if device.type == "cuda" and len(random) > on_cpu:
+                    torch.cuda.set_rng_state(random[on_cpu:].clone(), device)
+            return int(state["iteration"]), int(state["steps"])
+    except Exception as error:  # what is in the file may be of any shape
+        raise RunFileError(
+            f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own or train again"
+        ) from None
+    of, here = state["config"][names[0]], getattr(config, names[0])
+    raise RunFileError(f"{path} is of {names[0]} {of}, this run of {here}; restore its own")
+
+
+def write_weights(path: Path, state: dict[str, Any]) -> None:
+    """Write what `read_weights` reads; by way of memory, since torch hides what went wrong with the disk."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomically(path) as part:
+        part.write_bytes(buffer.getvalue())
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """A file that `write_weights` wrote; raises RunFileError if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} is damaged")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}, not a dictionary")
+        return state
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise RunFileError(f"{path} cannot be read ({first_line(error)}); restore a copy or train again") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handler(number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield stop
+    finally:
+        for number in before:
+            signal.signal(number, before[number])
+
+
+def draw_curve(run_dir: Path) -> None:
+    """curve.png: return and success over environment steps; lambda, and the teacher's return if it was measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    config, result = json.loads((run_dir / "config.json").read_text()), run_dir / "eval.json"
+    teacher = json.loads(result.read_text()).get("teacher") if result.exists() else None
+    rows = read_metrics(run_dir / "metrics.csv")
+    steps = [row["steps"] for row in rows]
+    width = 20  # iterations in the moving average
+    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
+    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
+        values = [row[name] for row in rows]
+        smooth = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
+        top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
+    if teacher:
+        top.axhline(teacher["return"], color="tab:orange", linestyle="--", label="teacher's return")
+    top.set(
+        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
+        title=f"{config['method']} on {config['env']}, seed {config['seed']}",
+    )
+    top.legend(loc="lower right")
+    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
+    bottom.set(xlabel="environment steps", ylabel="lambda")
+    bottom.set_yscale("symlog", linthresh=0.1)
+    figure.savefig(run_dir / "curve.png", dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print where a run is and draw its curve."""
+    if len(sys.argv) != 2 or not read_metrics(Path(sys.argv[1]) / "metrics.csv"):
+        print("storage.py: give the folder of a run, with a metrics.csv of at least one iteration", file=sys.stderr)
+        raise SystemExit(2)
+    run_dir = Path(sys.argv[1])
+    for name, value in read_metrics(run_dir / "metrics.csv")[-1].items():
+        print(f"{name:16}{value}")
+    draw_curve(run_dir)
+    print(f"drawn: {run_dir / 'curve.png'}")
+
+
+if __name__ == "__main__":
+    main()
