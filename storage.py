@@ -241,11 +241,12 @@ def draw_curve(run_dir: Path) -> None:
 
 def main() -> None:
     """Print where a run is and draw its curve."""
-    if len(sys.argv) != 2 or not read_metrics(Path(sys.argv[1]) / "metrics.csv"):
-        print("storage.py: give the folder of a run, with a metrics.csv of at least one iteration", file=sys.stderr)
+    run_dir = Path(" ".join(sys.argv[1:]))
+    rows = read_metrics(run_dir / "metrics.csv")
+    if not rows:
+        print(f"storage.py: {run_dir} has no metrics.csv with a row; give the folder of a run", file=sys.stderr)
         raise SystemExit(2)
-    run_dir = Path(sys.argv[1])
-    for name, value in read_metrics(run_dir / "metrics.csv")[-1].items():
+    for name, value in rows[-1].items():
         print(f"{name:16}{value}")
     draw_curve(run_dir)
     print(f"drawn: {run_dir / 'curve.png'}")

@@ -789,6 +789,8 @@ def test_teacher_demo_where_it_lies():
         ("options.py", ["--do", "fly"], "fly"),
         ("options.py", ["--do", "open purple door"], "open purple door"),
         ("teacher.py", ["show", "nowhere.jsonl"], "nowhere.jsonl"),
+        ("storage.py", ["nowhere"], "nowhere"),
+        ("benchmarks/teachers.py", ["nowhere"], "give those of finished runs"),
     ],
 )
 def test_demo_with_bad_input(script, arguments, says, tmp_path):
@@ -797,6 +799,19 @@ def test_demo_with_bad_input(script, arguments, says, tmp_path):
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("storage.py", r"iteration +\d+\n[\s\S]*\ndrawn: .*curve\.png\n$"),
+        ("benchmarks/teachers.py", r"\n\| DivergedDoorKey \| the paper's \| soft \| 0 \| .*% \| never \|\n$"),
+    ],
+)
+def test_scripts_that_read_a_finished_run(script, says, finished):
+    done = subprocess.run([sys.executable, str(ROOT / script), str(finished)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(says, done.stdout)
 
 
 def test_throughput_ends_with_a_ratio(tmp_path):
