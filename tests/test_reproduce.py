@@ -285,3 +285,12 @@ def test_the_readme_is_brought_up_to_date(tmp_path, monkeypatch):
     assert (tmp_path / "README.md").read_text() == (
         "Before.\n<!-- results/a.md -->\na\n<!-- end -->\nAfter. <!-- end -->\n"
     )
+
+
+def test_the_first_numbers_in_the_readme_are_those_of_the_runs():
+    first_screen = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")[0]
+    rows = reproduce.read_rows(ROOT / "results" / "full" / "runs.csv")
+    told = [float(number) for number in re.findall(r"(\d+\.\d) %", first_screen)]
+    groups = [f"{task}-{method}" for method in ("llm4teach", "llm-only") for task in reproduce.TASKS]
+    assert told == [round(100 * np.mean(reproduce.values(rows, group, "success")), 1) for group in groups]
+    assert len(reproduce.values(rows, groups[0], "seed")) == 5
