@@ -329,6 +329,7 @@ def measure(group: str, folder: Path) -> Row:
     result, config = json.loads((folder / "eval.json").read_text()), train.stored_config(folder)
     usual = vars(train.configure({"env": config["env"]}))
     given = {k: v for k, v in config.items() if k == "env" or (k != "run_dir" and v != usual[k])}
+    given |= {"replies": os.path.relpath(given["replies"])} if "replies" in given else {}
     provenance, student = folder / "provenance.json", config["method"] != "llm-only"
     return {
         "run": folder.name,

@@ -260,6 +260,14 @@ def test_the_command_of_a_row_is_that_of_its_run(tmp_path):
         assert vars(train.parse(command.split())) == given
 
 
+def test_a_book_in_a_row_is_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "a", [0.0, 0.0])
+    (tmp_path / "a" / "eval.json").write_text(json.dumps({"length": 5, "return": 0, "success": 0}))
+    storage.write_config(train.Config(replies=str(tmp_path / "books" / "b.jsonl")), tmp_path / "a")
+    assert "--replies books/b.jsonl" in reproduce.measure("a", Path("a"))["command"]
+
+
 def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path):
     rows = [row("LavaDoorKey-ppo", run=f"old-{s}", seed=s, length=9, success=0, **{"return": 0}) for s in range(5)]
     other = row("SimpleDoorKey-ppo", run="other", seed=0, length=9, success=0, **{"return": 0})
