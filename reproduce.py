@@ -571,14 +571,13 @@ def draw_learning(panel: Any, folders: Sequence[Path], column: str, label: str) 
     if len(curves) > 1:
         half = stats.sem(heights) * stats.t.ppf(0.975, len(curves) - 1)
         panel.fill_between(steps, heights.mean(0) - half, heights.mean(0) + half, color=color, alpha=0.2, linewidth=0)
-    panel.set(xscale="log", ylim=(min(panel.get_ylim()[0], -0.03), max(panel.get_ylim()[1], 1.03)))
+    panel.set(xscale="log", ylim=(-0.03, 1.03))  # intervals of two seeds reach far beyond
 
 
 def draw_fig3(path: Path, rows: Sequence[Row], folders: Folders) -> None:
     """Return over environment steps, four tasks, four methods."""
     with picture(path, TASKS, "environment steps", "return in training") as panels:
         for task, panel in zip(TASKS, panels):
-            panel.set_ylim(-0.03, 1.03)
             for method in METHODS[1:]:
                 draw_learning(panel, folders[f"{task}-{method}"], "return", method)
             alone = float(np.mean(values(rows, f"{task}-llm-only", "return")))
