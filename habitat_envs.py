@@ -13,7 +13,7 @@ An observation is one float32 vector, what the student sees first:
 
     depth     128 * 128 depths of the head camera in [0, 1], row by row
     sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale
-    hints     for the teacher only, see HINTS: where the geodesic path leads, what the semantic camera shows
+    hints     for the teacher only, see HINTS: where the geodesic path leads, what the semantic camera shows; or zeros
 
 An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base velocities, stop; see ACTIONS.
 """
@@ -83,7 +83,9 @@ class Settings(NamedTuple):
     dist_reward: float = 2.0  # a metre that end effector, or while it navigates base, comes nearer; habitat-lab's
     force_penalty: float = 1.0  # once, when force ends the episode; habitat-lab's
     slack_reward: float = -0.005  # every step; the paper's
+    success_reward: float = 0.0  # once, for success; habitat-lab's is 10, with which the paper's returns do not fit
     gpu: int = -1  # device that renders; -1: no CUDA device
+    hints: bool = True  # whether there is a teacher to tell them; their camera costs time
     film: bool = False  # whether `render` can be called; two more cameras cost time
 
 
@@ -160,7 +162,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
     sensors = "target_start_sensor,target_start_gps_compass_sensor,joint_sensor,is_holding_sensor"
     sensors += ",end_effector_sensor,relative_resting_pos_sensor"
     agent = "habitat.simulator.agents.main_agent"
-    cameras = ["head_panoptic_sensor", *(["third_rgb_sensor", "head_rgb_sensor"] if settings.film else [])]
+    cameras = ["head_panoptic_sensor"] if settings.hints else []
+    cameras += ["third_rgb_sensor", "head_rgb_sensor"] if settings.film else []
     config = habitat.get_config(
         TASKS[task].config,
         [
@@ -189,6 +192,7 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
         reward = measures.pick_reward if task != "habitat-nav" else measures.rearrange_nav_to_obj_reward
         reward.update({"dist_reward": settings.dist_reward, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
         if task == "habitat-nav":
+            habitat_.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
             measures.nav_to_pos_succ.success_distance = IN_REACH
             measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
         else:
@@ -240,6 +244,7 @@ class HabitatEnv(gym.Env):
         active = self.env.task.is_episode_active
         terminated = success or not active or bool(action[-1] > 0)
         reward = float(metrics[self.task.reward]) + self.settings.slack_reward
+        reward += self.settings.success_reward * success
         return self.observe(sensors), reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -249,17 +254,20 @@ class HabitatEnv(gym.Env):
     def observe(self, sensors: dict[str, Any]) -> np.ndarray:
         """The observation vector from habitat-lab's sensors."""
         self.sensors = sensors
+        parts = [sensors["head_depth"].ravel()]
+        parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
+        parts.append(self.hints() if self.settings.hints else np.zeros(len(HINTS)))
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+
+    def hints(self) -> np.ndarray:
+        """HINTS, where the robot stands now."""
         robot = self.sim.articulated_agent
         path = self.path_to_goal(np.array(robot.base_pos))
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = robot.base_transformation.inverted().transform_point(ahead)
         length = sum(math.dist(a, b) for a, b in zip(path, path[1:]))
-        pixels = np.bincount(sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
-        sees = [pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS]
-        parts = [sensors["head_depth"].ravel()]
-        parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
-        parts.append(np.array([corner[0], corner[1], length, *sees]))
-        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+        pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
+        return np.array([corner[0], corner[1], length, pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
 
     def path_to_goal(self, start: np.ndarray) -> list[Any]:
         """Corners of the shortest way over the navigation mesh, start and goal included."""

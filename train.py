@@ -145,6 +145,7 @@ class Config:
     )
     force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
+    success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's 10 helps an option learn")
 
     @property
     def family(self) -> Family:
@@ -226,10 +227,14 @@ def check_habitat(config: Config) -> None:
 
 def habitat_rooms(config: Config, count: int, split: str, film: bool = False) -> Sequence[Any]:
     """As many simulators as may run at a time."""
-    rewards = (config.pick_reward, config.dist_reward, config.force_penalty, config.slack_reward)
-    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-    folder = config.habitat_data or str(habitat_envs.HOME)
-    settings = habitat_envs.Settings(folder, config.max_steps, *rewards, device, film)
+    names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
+    settings = habitat_envs.Settings(
+        folder=config.habitat_data or str(habitat_envs.HOME),
+        gpu=torch.cuda.current_device() if torch.cuda.is_available() else -1,
+        hints=config.method != "ppo",
+        film=film,
+        **{name: getattr(config, name) for name in names},
+    )
     return [habitat_envs.Room(config.env, split, settings) for _ in range(min(count, config.num_simulators))]
 
 

@@ -3,10 +3,11 @@
     python benchmarks/workers.py                                              # SimpleDoorKey, three seeds
     python benchmarks/workers.py --env habitat-navpick --iterations 4 --num-simulators 1
 
-Three runs take turns for every seed: one worker; two that share its episodes and minibatches, so that they should learn
-the same; and two that have as many each as the one, which is how Wijmans et al. scale. Prints the speed, from the end
-of the first iteration to the end of the last, and what was learned by then; at last `shared X.XX` and `each X.XX`, the
-medians over the seeds of two workers' speed over one's.
+Four take turns for every seed: one worker; two that share its episodes and minibatches, so that they should learn the
+same; two that have as many each as the one, which is how Wijmans et al. scale; and two runs of one worker side by side
+that do not know of each other, which is the most that the machine has to give. Prints the speed, from the end of the
+first iteration to the end of the last, and what was learned by then; at last `shared X.XX`, `each X.XX` and `apart
+X.XX`, the medians over the seeds of the speed of two over that of one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +70,17 @@ def main() -> None:
         "--minibatch-size",
         str(2 * config.minibatch_size),
     ]
-    ways = {"one": (1, []), "shared": (2, []), "each": (2, doubled)}
+    # Runs at a time, workers of each, settings.
+    ways = {"one": (1, 1, []), "shared": (1, 2, []), "each": (1, 2, doubled), "apart": (2, 1, [])}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for seed in range(arguments.seeds):
-        for name, (workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
-            speed, learned = run(workers, [*settings, "--seed", str(seed), *more])
-            speeds[name].append(speed)
-            print(f"seed {seed}, {name}: {speed:.0f} steps/s, {learned}", flush=True)
-    for name in ("shared", "each"):
+        for name, (runs, workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
+            given = [*settings, "--seed", str(seed), *more]
+            with ThreadPoolExecutor(runs) as side_by_side:
+                done = list(side_by_side.map(lambda _: run(workers, given), range(runs)))  # noqa: B023
+            speeds[name].append(sum(speed for speed, _ in done))
+            print(f"seed {seed}, {name}: {speeds[name][-1]:.0f} steps/s, {done[0][1]}", flush=True)
+    for name in list(ways)[1:]:
         print(f"{name} {statistics.median(two / one for two, one in zip(speeds[name], speeds['one'])):.2f}")
 
 

@@ -377,10 +377,43 @@ def test_the_script_picks_in_three_rooms(env):
 
 
 @needs_simulator
+def test_success_is_rewarded_once_where_that_is_asked_for(env, monkeypatch):
+    _, plain, _ = follow_the_script(env, 1)
+    monkeypatch.setattr(env, "settings", env.settings._replace(success_reward=10.0))
+    _, rewards, success = follow_the_script(env, 1)
+    assert success
+    assert rewards[:-1] == pytest.approx(plain[:-1], abs=0.02)
+    assert rewards[-1] == pytest.approx(plain[-1] + 10.0, abs=0.02)
+
+
+@needs_simulator
 def test_the_same_seed_starts_the_same_episode(env):
     first, again, other = (env.reset(seed=seed)[0] for seed in (5, 5, 7))
     np.testing.assert_allclose(first, again, atol=1e-5)
     assert np.abs(first - other).max() > 0.1
+
+
+@needs_simulator
+def test_navigation_goes_with_empty_hands_to_where_the_sensors_point():
+    env = habitat_envs.HabitatEnv("habitat-nav", "val", habitat_envs.Settings(hints=False))
+    for seed in range(1, 41, 2):
+        observation, _ = env.reset(seed=seed)
+        assert not habitat_options.holds(observation)
+        distance, _ = habitat_options.read(observation, "gps_compass")
+        assert distance == pytest.approx(env.env.get_metrics()["dist_to_goal"], abs=1e-3)
+        assert distance > 2.8  # over 3 m with the height of the table
+    env.close()
+
+
+@needs_simulator
+def test_without_a_teacher_only_the_hints_are_missing(env):
+    blind = habitat_envs.HabitatEnv("habitat-navpick", "val", habitat_envs.Settings(hints=False))
+    hinted, plain = (room.reset(seed=5)[0] for room in (env, blind))
+    hints = slice(-len(habitat_envs.HINTS), None)
+    np.testing.assert_allclose(plain[: hints.start], hinted[: hints.start], atol=1e-5)
+    assert hinted[hints].any()
+    assert not plain[hints].any()
+    blind.close()
 
 
 @needs_simulator
