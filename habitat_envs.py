@@ -7,7 +7,8 @@ measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
     habitat-navpick   start anywhere; success: the right object is held and the arm is back at rest
     habitat-pick      the same from within 2 m and turned to it, as habitat-lab's pick skill starts
-    habitat-nav       start more than 3 m away; success: the object is in reach and ahead
+    habitat-nav       start more than 3 m away; success: the object is in reach and ahead; the reward counts the way
+                      still to go over the floor, as Wijmans et al. 2020 do
 
 An observation is one float32 vector, what the student sees first:
 
@@ -80,7 +81,7 @@ class Settings(NamedTuple):
     folder: str = str(HOME)  # a data set, laid out like habitat-lab's `data/`
     max_steps: int = 650  # Table 3's 602.69 steps on average need more than 602; no shipped configuration has that
     pick_reward: float = 2.0  # once, for picking the object; the paper's number is lost, this is habitat-lab's
-    dist_reward: float = 2.0  # a metre that end effector, or while it navigates base, comes nearer; habitat-lab's
+    dist_reward: float = 2.0  # a metre that the end effector comes nearer, in habitat-nav the base; habitat-lab's
     force_penalty: float = 1.0  # once, when force ends the episode; habitat-lab's
     slack_reward: float = -0.005  # every step; the paper's
     success_reward: float = 0.0  # once, for success; habitat-lab's is 10, with which the paper's returns do not fit
@@ -192,6 +193,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
         reward = measures.pick_reward if task != "habitat-nav" else measures.rearrange_nav_to_obj_reward
         reward.update({"dist_reward": settings.dist_reward, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
         if task == "habitat-nav":
+            # As the crow flies, and facing the object, would hold the robot at the wrong side of a table; see `step`.
+            reward.update({"dist_reward": 0.0, "turn_reward_dist": IN_REACH})
             habitat_.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
             measures.nav_to_pos_succ.success_distance = IN_REACH
             measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
@@ -200,6 +203,11 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
             if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
                 habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
     return config, dataset
+
+
+def length(path: list[Any]) -> float:
+    """Of a way from corner to corner, metres."""
+    return sum(math.dist(a, b) for a, b in zip(path, path[1:]))
 
 
 class HabitatEnv(gym.Env):
@@ -229,6 +237,7 @@ class HabitatEnv(gym.Env):
         others = [number for number in self.sim.scene_obj_ids if number != target]
         self.ids = np.array([target, *others]) + self.config.simulator.object_ids_start
         self.goal = self.sim.safe_snap_point(np.array(self.sim.get_target_objs_start()[0]))
+        self.to_go = length(self.path_to_goal())
         return self.observe(sensors), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -245,6 +254,9 @@ class HabitatEnv(gym.Env):
         terminated = success or not active or bool(action[-1] > 0)
         reward = float(metrics[self.task.reward]) + self.settings.slack_reward
         reward += self.settings.success_reward * success
+        if self.task == TASKS["habitat-nav"]:
+            before, self.to_go = self.to_go, length(self.path_to_goal())
+            reward += self.settings.dist_reward * (before - self.to_go)
         return self.observe(sensors), reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
@@ -261,19 +273,18 @@ class HabitatEnv(gym.Env):
 
     def hints(self) -> np.ndarray:
         """HINTS, where the robot stands now."""
-        robot = self.sim.articulated_agent
-        path = self.path_to_goal(np.array(robot.base_pos))
+        path = self.path_to_goal()
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
-        corner = robot.base_transformation.inverted().transform_point(ahead)
-        length = sum(math.dist(a, b) for a, b in zip(path, path[1:]))
+        corner = self.sim.articulated_agent.base_transformation.inverted().transform_point(ahead)
         pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
-        return np.array([corner[0], corner[1], length, pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
+        sees = (pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS)
+        return np.array([corner[0], corner[1], length(path), *sees])
 
-    def path_to_goal(self, start: np.ndarray) -> list[Any]:
-        """Corners of the shortest way over the navigation mesh, start and goal included."""
+    def path_to_goal(self) -> list[Any]:
+        """Corners of the shortest way over the navigation mesh, from where the robot stands to the goal."""
         import habitat_sim
 
-        path = habitat_sim.ShortestPath()
+        start, path = np.array(self.sim.articulated_agent.base_pos), habitat_sim.ShortestPath()
         path.requested_start, path.requested_end = start, self.goal
         return list(path.points) if self.sim.pathfinder.find_path(path) and path.points else [start, self.goal]
 

@@ -406,6 +406,21 @@ def test_navigation_goes_with_empty_hands_to_where_the_sensors_point():
 
 
 @needs_simulator
+def test_navigation_is_rewarded_for_the_way_over_the_floor():
+    env = habitat_envs.HabitatEnv("habitat-nav", "val")
+    observation, _ = env.reset(seed=1)
+    ways = [habitat_options.read(observation, "path_length")[0]]
+    rewards = []
+    for _ in range(20):
+        observation, reward, *_ = env.step(habitat_options.navigate(observation))
+        ways.append(habitat_options.read(observation, "path_length")[0])
+        rewards.append(reward)
+    assert ways[0] - ways[-1] > 0.3
+    np.testing.assert_allclose(rewards, 2.0 * -np.diff(ways) - 0.005, atol=1e-4)
+    env.close()
+
+
+@needs_simulator
 def test_without_a_teacher_only_the_hints_are_missing(env):
     blind = habitat_envs.HabitatEnv("habitat-navpick", "val", habitat_envs.Settings(hints=False))
     hinted, plain = (room.reset(seed=5)[0] for room in (env, blind))
