@@ -7,8 +7,7 @@ measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
     habitat-navpick   start anywhere; success: the right object is held and the arm is back at rest
     habitat-pick      the same from within 2 m and turned to it, as habitat-lab's pick skill starts
-    habitat-nav       start more than 3 m away; success: the object is in reach and ahead; the reward counts the way
-                      still to go over the floor, as Wijmans et al. 2020 do
+    habitat-nav       start more than 3 m away; success: the object is in reach and ahead
 
 An observation is one float32 vector, what the student sees first:
 
@@ -193,8 +192,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
         reward = measures.pick_reward if task != "habitat-nav" else measures.rearrange_nav_to_obj_reward
         reward.update({"dist_reward": settings.dist_reward, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
         if task == "habitat-nav":
-            # As the crow flies, and facing the object, would hold the robot at the wrong side of a table; see `step`.
-            reward.update({"dist_reward": 0.0, "turn_reward_dist": IN_REACH})
+            # The way as the crow flies would hold the robot at the wrong side of a table; see `to_go`.
+            reward.update({"dist_reward": 0.0, "should_reward_turn": False})
             habitat_.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
             measures.nav_to_pos_succ.success_distance = IN_REACH
             measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
@@ -203,11 +202,6 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
             if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
                 habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
     return config, dataset
-
-
-def length(path: list[Any]) -> float:
-    """Of a way from corner to corner, metres."""
-    return sum(math.dist(a, b) for a, b in zip(path, path[1:]))
 
 
 class HabitatEnv(gym.Env):
@@ -237,8 +231,9 @@ class HabitatEnv(gym.Env):
         others = [number for number in self.sim.scene_obj_ids if number != target]
         self.ids = np.array([target, *others]) + self.config.simulator.object_ids_start
         self.goal = self.sim.safe_snap_point(np.array(self.sim.get_target_objs_start()[0]))
-        self.to_go = length(self.path_to_goal())
-        return self.observe(sensors), {}
+        observation = self.observe(sensors)
+        self.before = self.to_go()
+        return observation, {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """habitat-lab's step; `info` says whether the episode was a success."""
@@ -252,12 +247,12 @@ class HabitatEnv(gym.Env):
         success = bool(metrics[self.task.success])
         active = self.env.task.is_episode_active
         terminated = success or not active or bool(action[-1] > 0)
-        reward = float(metrics[self.task.reward]) + self.settings.slack_reward
-        reward += self.settings.success_reward * success
+        observation = self.observe(sensors)
+        reward = float(metrics[self.task.reward]) + self.settings.slack_reward + self.settings.success_reward * success
         if self.task == TASKS["habitat-nav"]:
-            before, self.to_go = self.to_go, length(self.path_to_goal())
-            reward += self.settings.dist_reward * (before - self.to_go)
-        return self.observe(sensors), reward, terminated, self.env.episode_over and not terminated, {"success": success}
+            before, self.before = self.before, self.to_go()
+            reward += before - self.before
+        return observation, reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         """The robot from behind, and below what its head camera sees, (384, 192, 3) RGB; only with `film`."""
@@ -273,12 +268,25 @@ class HabitatEnv(gym.Env):
 
     def hints(self) -> np.ndarray:
         """HINTS, where the robot stands now."""
+        pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
+        return np.array([*self.way(), pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
+
+    def way(self) -> tuple[float, float, float]:
+        """The next corner of the geodesic path to the object, metres ahead and to the left, and the path's length."""
         path = self.path_to_goal()
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = self.sim.articulated_agent.base_transformation.inverted().transform_point(ahead)
-        pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
-        sees = (pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS)
-        return np.array([corner[0], corner[1], length(path), *sees])
+        return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))
+
+    def to_go(self) -> float:
+        """What navigation is rewarded for bringing down: metres times `dist_reward`, and radians to turn.
+
+        habitat-lab's terms, but along the geodesic path, not as the crow flies; in reach it turns to the object.
+        """
+        ahead, left, metres = self.way()
+        distance, angle = self.sensors["obj_start_gps_compass"]
+        turn = angle if distance < IN_REACH or metres < 0.1 else math.atan2(left, ahead)
+        return self.settings.dist_reward * metres + abs(turn)
 
     def path_to_goal(self) -> list[Any]:
         """Corners of the shortest way over the navigation mesh, from where the robot stands to the goal."""

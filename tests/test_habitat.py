@@ -406,17 +406,17 @@ def test_navigation_goes_with_empty_hands_to_where_the_sensors_point():
 
 
 @needs_simulator
-def test_navigation_is_rewarded_for_the_way_over_the_floor():
+def test_navigation_is_rewarded_for_the_way_and_the_turns_along_the_path():
     env = habitat_envs.HabitatEnv("habitat-nav", "val")
     observation, _ = env.reset(seed=1)
-    ways = [habitat_options.read(observation, "path_length")[0]]
-    rewards = []
-    for _ in range(20):
+    to_go, rewards = [], []
+    for _ in range(60):
+        ahead, left = habitat_options.read(observation, "corner")
+        to_go.append(2.0 * habitat_options.read(observation, "path_length")[0] + abs(np.arctan2(left, ahead)))
         observation, reward, *_ = env.step(habitat_options.navigate(observation))
-        ways.append(habitat_options.read(observation, "path_length")[0])
         rewards.append(reward)
-    assert ways[0] - ways[-1] > 0.3
-    np.testing.assert_allclose(rewards, 2.0 * -np.diff(ways) - 0.005, atol=1e-4)
+    assert to_go[0] - to_go[-1] > 3
+    np.testing.assert_allclose(rewards[:-1], -np.diff(to_go) - 0.005, atol=1e-4)
     env.close()
 
 
