@@ -60,17 +60,17 @@ IN_REACH, AHEAD = 0.8, 0.3  # of the base: an object is in reach within these me
 
 
 class Task(NamedTuple):
-    """What a task takes from habitat-lab: its configuration, and there the measures of reward and success."""
+    """What a task takes from habitat-lab: its configuration, and there the measures of success and reward."""
 
     config: str
-    reward: str
     success: str
+    reward: str = ""  # "": `HabitatEnv.to_go` instead
 
 
 TASKS = {
-    "habitat-navpick": Task("benchmark/rearrange/skills/pick.yaml", "pick_reward", "pick_success"),
-    "habitat-pick": Task("benchmark/rearrange/skills/pick.yaml", "pick_reward", "pick_success"),
-    "habitat-nav": Task("benchmark/rearrange/skills/nav_to_obj.yaml", "nav_to_obj_reward", "nav_to_obj_success"),
+    "habitat-navpick": Task("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
+    "habitat-pick": Task("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
+    "habitat-nav": Task("benchmark/rearrange/skills/nav_to_obj.yaml", "nav_to_obj_success"),
 }
 
 
@@ -81,7 +81,7 @@ class Settings(NamedTuple):
     max_steps: int = 650  # Table 3's 602.69 steps on average need more than 602; no shipped configuration has that
     pick_reward: float = 2.0  # once, for picking the object; the paper's number is lost, this is habitat-lab's
     dist_reward: float = 2.0  # a metre that the end effector comes nearer, in habitat-nav the base; habitat-lab's
-    force_penalty: float = 1.0  # once, when force ends the episode; habitat-lab's
+    force_penalty: float = 1.0  # once, when force ends the episode, but not in habitat-nav; habitat-lab's
     slack_reward: float = -0.005  # every step; the paper's
     success_reward: float = 0.0  # once, for success; habitat-lab's is 10, with which the paper's returns do not fit
     gpu: int = -1  # device that renders; -1: no CUDA device
@@ -189,16 +189,13 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
         for name, sensor in simulator.agents.main_agent.sim_sensors.items():
             sensor.width = sensor.height = FILM_SIDE if "rgb" in name else IMAGE_SIDE
         measures = habitat_.task.measurements
-        reward = measures.pick_reward if task != "habitat-nav" else measures.rearrange_nav_to_obj_reward
-        reward.update({"dist_reward": settings.dist_reward, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
         if task == "habitat-nav":
-            # The way as the crow flies would hold the robot at the wrong side of a table; see `to_go`.
-            reward.update({"dist_reward": 0.0, "should_reward_turn": False})
             habitat_.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
             measures.nav_to_pos_succ.success_distance = IN_REACH
             measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
         else:
-            measures.pick_reward.pick_reward = settings.pick_reward
+            coefficients = {"pick_reward": settings.pick_reward, "dist_reward": settings.dist_reward}
+            measures.pick_reward.update({**coefficients, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
             if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
                 habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
     return config, dataset
@@ -248,8 +245,10 @@ class HabitatEnv(gym.Env):
         active = self.env.task.is_episode_active
         terminated = success or not active or bool(action[-1] > 0)
         observation = self.observe(sensors)
-        reward = float(metrics[self.task.reward]) + self.settings.slack_reward + self.settings.success_reward * success
-        if self.task == TASKS["habitat-nav"]:
+        reward = self.settings.slack_reward + self.settings.success_reward * success
+        if self.task.reward:
+            reward += float(metrics[self.task.reward])
+        else:
             before, self.before = self.before, self.to_go()
             reward += before - self.before
         return observation, reward, terminated, self.env.episode_over and not terminated, {"success": success}
@@ -281,7 +280,8 @@ class HabitatEnv(gym.Env):
     def to_go(self) -> float:
         """What navigation is rewarded for bringing down: metres times `dist_reward`, and radians to turn.
 
-        habitat-lab's terms, but along the geodesic path, not as the crow flies; in reach it turns to the object.
+        habitat-lab's own reward for it has these terms as the crow flies, which would hold the robot at the wrong side
+        of a table; here they go along the geodesic path, and in reach it is the object that it turns to.
         """
         ahead, left, metres = self.way()
         distance, angle = self.sensors["obj_start_gps_compass"]
