@@ -357,7 +357,8 @@ def read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{k: v if k in TEXTS or v == "" else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{k: v if k in TEXTS or v == "" else json.loads(v) for k, v in row.items()} for row in rows]
 
 
 def values(rows: Iterable[Row], group: str, name: str) -> list[float]:

@@ -156,11 +156,14 @@ def test_steps_to_90_percent_of_the_last_hundred_episodes(tmp_path):
 
 def test_rows_survive_the_csv(tmp_path):
     rows = [
-        {"run": "a", "seed": 1.0, "return": 0.1 + 0.2, "steps_to_90": "", "torch": "2.13.0"},
-        {"run": "b", "seed": 2.0},
+        {"run": "a", "seed": 1, "return": 0.1 + 0.2, "steps_to_90": "", "torch": "2.13.0"},
+        {"run": "b", "seed": 2},
     ]
     reproduce.write_rows(rows, tmp_path / "runs.csv")
+    written = (tmp_path / "runs.csv").read_text()
     assert reproduce.read_rows(tmp_path / "runs.csv")[0] == rows[0]
+    reproduce.write_rows(reproduce.read_rows(tmp_path / "runs.csv"), tmp_path / "runs.csv")
+    assert (tmp_path / "runs.csv").read_text() == written
 
 
 def test_tables_in_results_and_readme_are_those_of_the_runs():
