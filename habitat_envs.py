@@ -280,8 +280,8 @@ class HabitatEnv(gym.Env):
     def to_go(self) -> float:
         """What navigation is rewarded for bringing down: metres times `dist_reward`, and radians to turn.
 
-        habitat-lab's own reward for it has these terms as the crow flies, which would hold the robot at the wrong side
-        of a table; here they go along the geodesic path, and in reach it is the object that it turns to.
+        habitat-lab's own reward for it has these terms as the crow flies; here they follow the geodesic path, which
+        leads round tables, and in reach it is the object that the robot turns to.
         """
         ahead, left, metres = self.way()
         distance, angle = self.sensors["obj_start_gps_compass"]

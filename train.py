@@ -145,7 +145,7 @@ class Config:
     )
     force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
-    success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's 10 helps an option learn")
+    success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's is 10")
 
     @property
     def family(self) -> Family:

@@ -77,7 +77,7 @@ def main() -> None:
         for name, (runs, workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
             given = [*settings, "--seed", str(seed), *more]
             with ThreadPoolExecutor(runs) as side_by_side:
-                done = list(side_by_side.map(lambda _: run(workers, given), range(runs)))  # noqa: B023
+                done = list(side_by_side.map(run, [workers] * runs, [given] * runs))
             speeds[name].append(sum(speed for speed, _ in done))
             print(f"seed {seed}, {name}: {speeds[name][-1]:.0f} steps/s, {done[0][1]}", flush=True)
     for name in list(ways)[1:]:
