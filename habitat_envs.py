@@ -272,9 +272,14 @@ class HabitatEnv(gym.Env):
 
     def way(self) -> tuple[float, float, float]:
         """The next corner of the geodesic path to the object, metres ahead and to the left, and the path's length."""
-        path = self.path_to_goal()
+        import habitat_sim
+
+        robot, shortest = self.sim.articulated_agent, habitat_sim.ShortestPath()
+        shortest.requested_start, shortest.requested_end = np.array(robot.base_pos), self.goal
+        found = self.sim.pathfinder.find_path(shortest) and shortest.points
+        path = shortest.points if found else [shortest.requested_start, self.goal]
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
-        corner = self.sim.articulated_agent.base_transformation.inverted().transform_point(ahead)
+        corner = robot.base_transformation.inverted().transform_point(ahead)
         return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))
 
     def to_go(self) -> float:
@@ -287,14 +292,6 @@ class HabitatEnv(gym.Env):
         distance, angle = self.sensors["obj_start_gps_compass"]
         turn = angle if distance < IN_REACH or metres < 0.1 else math.atan2(left, ahead)
         return self.settings.dist_reward * metres + abs(turn)
-
-    def path_to_goal(self) -> list[Any]:
-        """Corners of the shortest way over the navigation mesh, from where the robot stands to the goal."""
-        import habitat_sim
-
-        start, path = np.array(self.sim.articulated_agent.base_pos), habitat_sim.ShortestPath()
-        path.requested_start, path.requested_end = start, self.goal
-        return list(path.points) if self.sim.pathfinder.find_path(path) and path.points else [start, self.goal]
 
     def close(self) -> None:
         """Let the simulator go."""
