@@ -24,9 +24,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, NoReturn, Union
 
@@ -335,44 +336,59 @@ class Step(NamedTuple):
 Act = Callable[[Sequence[np.ndarray]], Sequence[Decision]]
 
 
+def ask(room: Any, name: str, arguments: dict[str, Any]) -> Callable[[], Any]:
+    """Have a method of an environment called; what comes back waits for its answer, if the room is a process."""
+    if isinstance(room, habitat_envs.Room):
+        room.ask(name, arguments)
+        return room.receive
+    answer = getattr(room, name)(**arguments)
+    return lambda: answer
+
+
 def each(rooms: Sequence[Any], name: str, arguments: Sequence[dict[str, Any]]) -> list[Any]:
     """Call a method of every environment, each with its own arguments; rooms that are processes work side by side."""
-    if not isinstance(rooms[0], habitat_envs.Room):
-        return [getattr(room, name)(**own) for room, own in zip(rooms, arguments)]
-    for room, own in zip(rooms, arguments):
-        room.ask(name, own)
-    return [room.receive() for room in rooms]
+    answers = [ask(room, name, own) for room, own in zip(rooms, arguments)]
+    return [answer() for answer in answers]
 
 
 def play(
     rooms: Sequence[Any], seeds: Sequence[int], act: Act, stop: Callable[[], bool] = lambda: False
 ) -> list[list[Step]]:
-    """Play a whole episode for each seed, all rooms in step so that `act` decides for many at once.
+    """Play a whole episode for each seed, many rooms in step so that `act` decides for all of them at once.
 
     A room whose episode is over takes the next seed. Once `stop` says so, episodes that are not over are left where
-    they are, and those that have not begun are left out.
+    they are, and those that have not begun are left out. Rooms that are processes form two groups that take turns:
+    while one is stepped, `act` decides for the other.
     """
-    observations: dict[int, np.ndarray] = {}
     trajectories: list[list[Step]] = [[] for _ in seeds]
-    free, queue = list(rooms), deque(range(len(seeds)))
-    running: list[tuple[Any, int]] = []  # rooms with the numbers of their episodes
-    while not (trajectories[0] and stop()):
-        begun = [(room, queue.popleft()) for room in free[: len(queue)]]
-        if begun:
-            resets = each([room for room, _ in begun], "reset", [{"seed": seeds[k]} for _, k in begun])
-            observations.update({k: observation for (_, k), (observation, _) in zip(begun, resets)})
-            running += begun
-        if not running:
-            break
-        decisions = act([observations[k] for _, k in running])
-        actions = [{"action": decision.action} for decision in decisions]
-        results = each([room for room, _ in running], "step", actions)
-        for (_, k), decision, (after, reward, terminated, truncated, info) in zip(running, decisions, results):
-            success = info.get("success", reward > 0)
-            trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated, success))
-            observations[k] = after
-        free = [room for room, k in running if is_over(trajectories[k])]
-        running = [(room, k) for room, k in running if not is_over(trajectories[k])]
+    queue = deque(range(len(seeds)))
+
+    def turns(free: Sequence[Any]) -> Iterator[None]:
+        """Of a group of rooms; each turn ends once they have been told what to do."""
+        observations: dict[int, np.ndarray] = {}
+        running: list[tuple[Any, int]] = []  # rooms with the numbers of their episodes
+        while not (trajectories[0] and stop()):
+            begun = [(room, queue.popleft()) for room in free[: len(queue)]]
+            if begun:
+                resets = each([room for room, _ in begun], "reset", [{"seed": seeds[k]} for _, k in begun])
+                observations.update({k: observation for (_, k), (observation, _) in zip(begun, resets)})
+                running += begun
+            if not running:
+                break
+            decisions = act([observations[k] for _, k in running])
+            answers = [ask(room, "step", {"action": d.action}) for (room, _), d in zip(running, decisions)]
+            yield
+            for (_, k), decision, answer in zip(running, decisions, answers):
+                after, reward, terminated, truncated, info = answer()
+                success = info.get("success", reward > 0)
+                trajectories[k].append(Step(observations[k], decision, reward, after, terminated, truncated, success))
+                observations[k] = after
+            free = [room for room, k in running if is_over(trajectories[k])]
+            running = [(room, k) for room, k in running if not is_over(trajectories[k])]
+
+    groups = 2 if isinstance(rooms[0], habitat_envs.Room) else 1
+    for _ in zip_longest(*(turns(rooms[group::groups]) for group in range(groups))):
+        pass
     return [trajectory for trajectory in trajectories if trajectory]
 
 

@@ -337,6 +337,34 @@ def test_two_rooms_play_five_episodes():
     assert [len(trajectory) for trajectory in begun] == [1]  # the second has not begun
 
 
+def test_the_student_decides_for_one_group_while_the_other_is_stepped():
+    waiting = set()
+
+    class Process(habitat_envs.Room):
+        def __init__(self):
+            self.room = CountingRoom()
+
+        def ask(self, name, arguments):
+            assert self not in waiting
+            waiting.add(self)
+            self.answer = getattr(self.room, name)(**arguments)
+
+        def receive(self):
+            waiting.remove(self)
+            return self.answer
+
+    decided = []
+
+    def act(observations):
+        decided.append((len(observations), len(waiting)))
+        return [train.Decision(1) for _ in observations]
+
+    trajectories = train.play([Process(), Process(), Process()], [3, 1, 2, 4, 1], act)
+    assert [len(trajectory) for trajectory in trajectories] == [3, 1, 2, 4, 1]
+    # A group of two rooms and one of one; the latter's last episode is over first.
+    assert decided == [(2, 0), (1, 2), (2, 1), (1, 2), (2, 1), (1, 2), (1, 1), (1, 0)]
+
+
 # ------------------------------------------------------------------------------------------------- the real simulator
 
 
