@@ -354,7 +354,7 @@ def each(rooms: Sequence[Any], name: str, arguments: Sequence[dict[str, Any]]) -
 def play(
     rooms: Sequence[Any], seeds: Sequence[int], act: Act, stop: Callable[[], bool] = lambda: False
 ) -> list[list[Step]]:
-    """Play a whole episode for each seed, many rooms in step so that `act` decides for all of them at once.
+    """Play a whole episode for each seed, rooms in step with each other so that `act` decides for many at once.
 
     A room whose episode is over takes the next seed. Once `stop` says so, episodes that are not over are left where
     they are, and those that have not begun are left out. Rooms that are processes form two groups that take turns:
@@ -388,7 +388,7 @@ def play(
 
     groups = 2 if isinstance(rooms[0], habitat_envs.Room) else 1
     for _ in zip_longest(*(turns(rooms[group::groups]) for group in range(groups))):
-        pass
+        pass  # a turn for each group, until none has an episode left
     return [trajectory for trajectory in trajectories if trajectory]
 
 
