@@ -11,6 +11,7 @@ the workers is done, the others stop where they are.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -109,11 +110,12 @@ class World:
     @contextmanager
     def collecting(self, iteration: int) -> Iterator[Callable[[], bool]]:
         """Around a worker's collection; gives what tells it that it is among the last and should stop where it is."""
-        if self.size == 1:
+        enough = math.ceil(PATIENCE * self.size)
+        if enough == self.size:  # one worker or two: nobody is left to be cut short, and asking every step costs time
             yield lambda: False
         else:
             done = f"workers done with iteration {iteration}"
-            yield lambda: self.store.add(done, 0) >= PATIENCE * self.size
+            yield lambda: self.store.add(done, 0) >= enough
             self.store.add(done, 1)
 
 
