@@ -115,8 +115,8 @@ def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:
     def under_folder(text: str) -> str:
         return str(folder / text[len("data/") :]) if text.startswith("data/") else text
 
+    Path("data").mkdir(exist_ok=True)  # habitat-lab writes its physics settings there, in whatever folder we are
     try:
-        Path("data").mkdir(exist_ok=True)  # habitat-lab writes its physics settings to it, in whatever folder we are
         dataset = habitat.make_dataset(config.type, config=config)
         for episode in dataset.episodes:
             episode.scene_dataset_config = under_folder(episode.scene_dataset_config)

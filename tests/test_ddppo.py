@@ -148,6 +148,16 @@ def test_the_last_of_three_is_cut_short_when_two_are_done(tmp_path):
     assert in_workers(3, collect_until_cut_short, tmp_path) == [[False, False], [False, False], [False, True, False]]
 
 
+def collect_without_a_store(world):
+    del world.store
+    with world.collecting(0) as cut_short:
+        return [cut_short()]
+
+
+def test_of_two_nobody_is_cut_short_or_asks(tmp_path):
+    assert in_workers(2, collect_without_a_store, tmp_path) == [[False], [False]]
+
+
 def test_an_episode_that_is_cut_short_stays_in_the_batch_and_out_of_the_statistics():
     rooms = train.envs.make_rooms("SimpleDoorKey", 2)
     wander = lambda observations: [train.Decision(0) for _ in observations]  # noqa: E731

@@ -460,6 +460,14 @@ def test_without_a_teacher_only_the_hints_are_missing(env):
 
 
 @needs_simulator
+def test_any_folder_will_do_to_run_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = habitat_envs.HabitatEnv("habitat-navpick", "val")
+    assert elsewhere.reset(seed=5)[0].shape == (habitat_envs.SIZE,)
+    elsewhere.close()
+
+
+@needs_simulator
 def test_stop_ends_the_episode(env):
     env.reset(seed=1)
     stop = np.eye(11)[habitat_options.STOP]
