@@ -6,7 +6,7 @@ A Fetch robot starts anywhere in a room, goes to a table and picks up an object 
 measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
     habitat-navpick   start anywhere; success: the right object is held and the arm is back at rest
-    habitat-pick      the same from within 2 m and turned to it, as habitat-lab's pick skill starts
+    habitat-pick      the same from where the option can start, in reach; habitat-lab's pick skill starts within 2 m
     habitat-nav       start more than 3 m away; success: the object is in reach and ahead
 
 An observation is one float32 vector, what the student sees first:
@@ -199,6 +199,8 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
             measures.pick_reward.update({**coefficients, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
             if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
                 habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
+            else:  # where the option can start; from habitat-lab's 2 m many push against the wrong side of a table
+                habitat_.task.spawn_max_dist_to_obj = IN_REACH
     return config, dataset
 
 

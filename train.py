@@ -160,8 +160,8 @@ class Config:
 
 
 # What is different in Habitat by default; i1 and i2 are environment steps there.
-HABITAT = {"options": "scripted", "iterations": 60, "episodes": 100, "num_trajectories": 8, "minibatch_size": 64,
-           "i1": 160_000, "i2": 180_000}  # fmt: skip
+HABITAT = {"options": "scripted", "iterations": 100, "episodes": 100, "num_trajectories": 8, "minibatch_size": 64,
+           "i1": 240_000, "i2": 270_000}  # fmt: skip
 
 
 def configure(given: dict[str, Any]) -> Config:

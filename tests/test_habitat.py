@@ -460,6 +460,14 @@ def test_without_a_teacher_only_the_hints_are_missing(env):
 
 
 @needs_simulator
+def test_pick_starts_in_reach_of_the_object():
+    env = habitat_envs.HabitatEnv("habitat-pick", "val")
+    starts = [habitat_options.read(env.reset(seed=seed)[0], "gps_compass") for seed in range(1, 20, 2)]
+    assert max(distance for distance, _ in starts) < habitat_options.IN_REACH + 0.1  # where nothing nearer is free
+    env.close()
+
+
+@needs_simulator
 def test_any_folder_will_do_to_run_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     elsewhere = habitat_envs.HabitatEnv("habitat-navpick", "val")
