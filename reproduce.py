@@ -716,18 +716,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if runs:
             run_all(runs, runs_dir, given.jobs)
+        for name in names:
+            folders: Folders = {}
+            for run in plans[name]:
+                folders.setdefault(run.group, []).append(runs_dir / run.name)
+            folders = folders or nav_and_pick(given.runs)
+            if folders:
+                report(name, budget, folders, results)
+            else:
+                print(f"\n{name} is left out: {given.runs} has no finished run of train.py --env habitat-navpick")
     except KeyboardInterrupt:
         print("stopped; what was run is kept, the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
-    for name in names:
-        folders: Folders = {}
-        for run in plans[name]:
-            folders.setdefault(run.group, []).append(runs_dir / run.name)
-        folders = folders or nav_and_pick(given.runs)
-        if folders:
-            report(name, budget, folders, results)
-        else:
-            print(f"\n{name} is left out: {given.runs} has no finished run of python train.py --env habitat-navpick")
 
 
 if __name__ == "__main__":

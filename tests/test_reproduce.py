@@ -218,10 +218,12 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
     while not metrics.exists() and cut.poll() is None:
         time.sleep(0.05)
     time.sleep(random.Random(0).uniform(0, 1))
-    second = call(tmp_path / "cut", "fig4")  # while the first is at it
+    cut.send_signal(signal.SIGSTOP)  # so that it is not done before the second has started, however slow that is
+    second = call(tmp_path / "cut", "fig4")
     assert second.wait(timeout=60) == 2
     assert "still under way" in second.stderr.read().splitlines()[-1]
     cut.send_signal(signal.SIGTERM)
+    cut.send_signal(signal.SIGCONT)
     assert cut.wait(timeout=60) == 130
     assert not (tmp_path / "cut/results/quick/fig4.md").exists()
     again = call(tmp_path / "cut", "fig4")
@@ -231,6 +233,18 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
         assert first == second
     made = json.loads((metrics.parent / "provenance.json").read_text())
     assert made["torch"] == train.torch.__version__.split("+")[0] or made["torch"] == train.torch.__version__
+
+
+def test_stopped_while_it_draws_it_says_so(tmp_path, monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "nav_and_pick", lambda folder: {"habitat-navpick-ppo": [folder]})
+    monkeypatch.setattr(reproduce, "report", stopped)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["fig6", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "stopped; what was run is kept, the same command goes on\n"
 
 
 def test_a_folder_with_another_run_is_not_taken(tmp_path, capsys):
