@@ -199,7 +199,7 @@ def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tupl
             measures.pick_reward.update({**coefficients, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
             if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
                 habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
-            else:  # where the option can start; from habitat-lab's 2 m many push against the wrong side of a table
+            else:  # where the option can start; from habitat-lab's 2 m some push against the wrong side of a table
                 habitat_.task.spawn_max_dist_to_obj = IN_REACH
     return config, dataset
 
