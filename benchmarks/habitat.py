@@ -1,10 +1,10 @@
-"""How fast training in Habitat is, as ratios: environment steps/s of simulators, of training, of habitat-baselines.
+"""Measure how fast training in Habitat is, as ratios: steps/s of simulators, of training, of habitat-baselines.
 
     python benchmarks/habitat.py
 
 Four things take turns, so that the ratios hold on a machine whose speed drifts: one simulator stepped at random in this
-process; as many as training has, in processes of their own, stepped at random; training habitat-navpick, the teacher
-asked in every state, updates and checkpoints included; and, where it is installed with its configurations, the DD-PPO
+process; as many as training has, each in its own process, stepped at random; training habitat-navpick, the teacher
+queried in every state, updates and checkpoints included; and, where it is installed with its configurations, the DD-PPO
 trainer of habitat-baselines on the same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and
 settings. Prints every speed, then the medians of the ratios. Loading the first rooms and robots is not counted.
 """
@@ -28,39 +28,46 @@ import numpy as np
 
 sys.path.pop(0)  # this folder, where `import habitat` would find this file
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import ddppo
-import habitat_envs
-import train
+from harness.cli import InputError, Parser, errors_in_one_line
+from harness.config import configure
+from harness.task import Task, open_task
+from harness.workers import Workers
+from llm.query import make_query
+from navpick.envs import HOME, HabitatEnv, Settings
+from navpick.layout import NUM_ACTIONS
+from navpick.task import NavPickConfig
+from rollout import LocalEnv, run_all
+from train import check_run, train
 
 TASK = "habitat-navpick"
 
 
 def random_actions(rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
-    """Uniformly random, but never stop."""
-    actions = rng.uniform(-1.0, 1.0, (count, habitat_envs.NUM_ACTIONS))
+    """Return `count` uniformly random actions that never stop the episode, as arguments of step."""
+    actions = rng.uniform(-1.0, 1.0, (count, NUM_ACTIONS))
     actions[:, -1] = -1.0
     return [{"action": action} for action in actions]
 
 
-def random_stepping(rooms: Sequence[Any], steps: int) -> float:
-    """Steps per second of all rooms together, resets included."""
+def random_stepping(envs: Sequence[Any], steps: int) -> float:
+    """Return steps per second of all environments together, resets included."""
     rng = np.random.default_rng(0)
-    train.each(rooms, "reset", [{"seed": 2 * k} for k in range(len(rooms))])
+    run_all(envs, "reset", [{"seed": 2 * k} for k in range(len(envs))])
     started = time.perf_counter()
-    for _ in range(steps // len(rooms)):
-        results = train.each(rooms, "step", random_actions(rng, len(rooms)))
-        over = [room for room, (_, _, terminated, truncated, _) in zip(rooms, results) if terminated or truncated]
+    for _ in range(steps // len(envs)):
+        results = run_all(envs, "step", random_actions(rng, len(envs)))
+        over = [env for env, (_, _, terminated, truncated, _) in zip(envs, results) if terminated or truncated]
         if over:
-            train.each(over, "reset", [{"seed": int(seed)} for seed in rng.integers(1000, size=len(over))])
+            run_all(over, "reset", [{"seed": int(seed)} for seed in rng.integers(1000, size=len(over))])
     return steps / (time.perf_counter() - started)
 
 
-def training(config: train.Config) -> float:
-    """Steps per second of training, from the end of its first iteration to the end of its last."""
+def training(task: Task) -> float:
+    """Return steps per second of training, from the end of its first iteration to the end of its last."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
-        train.train(config, Path(folder), ddppo.World())
+        train(task, Path(folder), Workers(), make_query(task))
         events = EventAccumulator(folder)
         events.Reload()
         first, *_, last = events.Scalars("return")
@@ -68,13 +75,12 @@ def training(config: train.Config) -> float:
 
 
 def habitat_baselines(simulators: int, updates: int) -> float:
-    """Steps per second that the trainer of habitat-baselines reports; its settings but for rooms, robot and task."""
-    home = habitat_envs.HOME
-    robot = next(home.glob("robots/**/*suction.urdf"))
+    """Return steps per second as the trainer of habitat-baselines reports them; rooms, robot and task are ours."""
+    robot = next(HOME.glob("robots/**/*suction.urdf"))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"  # the paths in episodes begin with it, and checkpoints are written to it
         data.mkdir()
-        for path in home.iterdir():
+        for path in HOME.iterdir():
             (data / path.name).symlink_to(path)
         command = [
             *(sys.executable, "-m", "habitat_baselines.run", "--config-name=rearrange/rl_skill.yaml"),
@@ -88,18 +94,18 @@ def habitat_baselines(simulators: int, updates: int) -> float:
             "habitat/task/rearrange/actions=fetch_suction_arm_base_stop",
             "habitat.task.spawn_max_dist_to_obj=100.0",
             f"habitat.task.base_angle_noise={np.pi}",
-            f"habitat.environment.max_episode_steps={train.Config.max_steps}",
+            f"habitat.environment.max_episode_steps={Settings().max_steps}",
             "habitat.dataset.data_path=data/datasets/train/rearrange_easy.json.gz",
             "habitat.dataset.scenes_dir=data",
             "habitat.simulator.scene_dataset=data/home.scene_dataset_config.json",
             "habitat.simulator.additional_object_paths=[data/objects]",
-            f"habitat.simulator.agents.main_agent.articulated_agent_urdf=data/{robot.relative_to(home)}",
+            f"habitat.simulator.agents.main_agent.articulated_agent_urdf=data/{robot.relative_to(HOME)}",
             "habitat.simulator.habitat_sim_v0.allow_sliding=True",
             "habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.width=128",
             "habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.height=128",
-            f"habitat.simulator.habitat_sim_v0.gpu_device_id={habitat_envs.Settings().gpu}",
+            f"habitat.simulator.habitat_sim_v0.gpu_device_id={Settings().gpu}",
         ]
-        loud = {**os.environ, "HABITAT_LAB_LOG": "20"}  # its speed is in its log, which habitat_envs.py has silenced
+        loud = {**os.environ, "HABITAT_LAB_LOG": "20"}  # its speed is in its log, which navpick/envs.py has silenced
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=loud)
         speeds = re.findall(r"fps: ([0-9.]+)", done.stdout + done.stderr)
         if done.returncode or not speeds:
@@ -107,15 +113,21 @@ def habitat_baselines(simulators: int, updates: int) -> float:
         return float(speeds[-1])
 
 
+@errors_in_one_line("habitat.py")
 def main() -> None:
     """Measure all in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="benchmarks/habitat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--simulators", type=int, default=train.Config.num_simulators)
+    parser.add_argument("--simulators", type=int, default=NavPickConfig.num_simulators)
     parser.add_argument("--iterations", type=int, default=4, help="of training, a round")
     parser.add_argument("--student", default="small")
     arguments = parser.parse_args()
-    config = train.configure(
+    for name, least in (("rounds", 1), ("simulators", 1), ("iterations", 2)):
+        if getattr(arguments, name) < least:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
+    config = configure(
         {
             "env": TASK,
             "iterations": arguments.iterations,
@@ -123,18 +135,19 @@ def main() -> None:
             "student": arguments.student,
         }
     )
-    train.check(config, ddppo.World())
+    check_run(config, Workers())
     compare = importlib.util.find_spec("habitat_baselines") is not None
     if not compare:
         print("habitat-baselines is not installed, and is left out")
-    alone = [habitat_envs.HabitatEnv(TASK, "train")]
-    rooms = config.family.make_rooms(config, arguments.simulators, "train")
+    task = open_task(config)
+    alone = [LocalEnv(HabitatEnv(TASK, "train"))]
+    envs = [env for group in task.make_envs(arguments.simulators, "train") for env in group]
     rows = []
     for number in range(arguments.rounds):
         measures = {
             "one simulator": lambda: random_stepping(alone, 500),
-            f"{arguments.simulators} simulators": lambda: random_stepping(rooms, 1000),
-            "training": lambda: training(config),
+            f"{arguments.simulators} simulators": lambda: random_stepping(envs, 1000),
+            "training": lambda: training(task),
         }
         if compare:
             measures["habitat-baselines"] = lambda: habitat_baselines(arguments.simulators, updates=5)

@@ -1,12 +1,12 @@
-"""How fast training is, as a ratio: environment steps/s of training over those of plain random stepping.
+"""Measure how fast training is, as a ratio: environment steps/s of training over those of plain random stepping.
 
     python benchmarks/throughput.py
 
-Training is the default run of train.py on SimpleDoorKey with the teacher asked in every state: collecting, asking,
+Training is the default run of train.py on SimpleDoorKey with the teacher queried in every state: collecting, querying,
 updating, logging and saving included. Random stepping is the stock MiniGrid-DoorKey-8x8-v0. A second pair compares a
-live LLM whose reply book is full, and which nothing answers for, with the same book as a recorded teacher. All take
-turns in one process, so that the ratios hold on a machine whose speed drifts. Prints a row a round, the peak memory,
-`live/recorded X.XX` and at last `ratio X.XX`, medians of the rounds.
+live LLM whose reply book is full, behind an address where nothing answers, with the same book as a recorded teacher.
+All take turns in one process, so that the ratios hold on a machine whose speed drifts. Prints a line for each round,
+the peak memory, `live/recorded X.XX` and at last `ratio X.XX`, medians of the rounds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from pathlib import Path
 import gymnasium as gym
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import ddppo
-import storage
-import train
+from harness.cli import InputError, Parser, errors_in_one_line
+from harness.config import Config, configure
+from harness.run_files import read_metrics
+from harness.task import open_task
+from harness.workers import Workers
+from llm.query import make_query
+from train import check_run, train
 
 
 def random_stepping(seconds: float) -> float:
-    """Steps per second of uniformly random actions in the stock environment, resets included."""
+    """Return steps per second of uniformly random actions in the stock environment, resets included."""
     env = gym.make("MiniGrid-DoorKey-8x8-v0")
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -43,35 +47,43 @@ def random_stepping(seconds: float) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def training(config: train.Config) -> float:
-    """Steps per second of a training run from its first iteration to its last."""
+def training(config: Config) -> float:
+    """Return steps per second of a training run from its first iteration to its last."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        train.train(config, Path(folder), ddppo.World())
+        task = open_task(config)
+        train(task, Path(folder), Workers(), make_query(task))
         seconds = time.perf_counter() - started
-        return storage.read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
+        return read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
 
 
+@errors_in_one_line("throughput.py")
 def main() -> None:
     """Measure both pairs in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="benchmarks/throughput.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=60, help="of training, a round")
     parser.add_argument("--env", default="SimpleDoorKey")
     parser.add_argument("--student", default="small")
     parser.add_argument("--teacher-model", default="qwen2.5-coder-1.5b", help="whose book is full, for the second pair")
     arguments = parser.parse_args()
-    config = train.Config(
-        env=arguments.env,
-        student=arguments.student,
-        iterations=arguments.iterations,
-        i1=min(train.Config.i1, arguments.iterations),
-        i2=arguments.iterations,
+    if arguments.rounds < 1:
+        raise InputError(f"--rounds is {arguments.rounds}; it must be at least 1")
+    config = configure(
+        {
+            "env": arguments.env,
+            "student": arguments.student,
+            "iterations": arguments.iterations,
+            "i1": min(Config.i1, arguments.iterations),
+            "i2": arguments.iterations,
+        }
     )
     recorded = replace(config, teacher_model=arguments.teacher_model)
     live = replace(recorded, teacher_url="http://127.0.0.1:9/v1")  # the discard port
     for each in (config, recorded, live):
-        train.check(each, ddppo.World())
+        check_run(each, Workers())
     ratios, pairs = [], []
     for number in range(arguments.rounds):
         before = random_stepping(2.0)

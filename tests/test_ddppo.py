@@ -10,15 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+import ddppo
 import pytest
+import storage
 import torch
 import torch.multiprocessing as mp
 from torch import nn
 from torch.distributions import Categorical
 
-import ddppo
 import ppo
-import storage
 import train
 
 ROOT = Path(train.__file__).parent

@@ -7,15 +7,15 @@ import json
 import struct
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-
 import habitat_envs
 import habitat_home
 import habitat_options
-import ppo
+import numpy as np
+import pytest
 import storage
+import torch
+
+import ppo
 import teacher as teachers
 import train
 

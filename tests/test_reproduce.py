@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import storage
 
 import reproduce
-import storage
 import teacher
 import train
 

@@ -13,13 +13,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import storage
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
 import ppo
-import storage
 import teacher as teachers
 import train
 

@@ -1,12 +1,12 @@
 """DD-PPO (Wijmans et al. 2020): decentralised, distributed, synchronous; no server, every worker learns.
 
     torchrun --nproc_per_node=4 train.py       # four workers, each with its own rooms and the same student
-    python ddppo.py                            # two workers' averaged gradient beside that of their joined batch
+    python -m harness.workers                  # two workers' averaged gradient beside that of their joined batch
 
 A worker collects experience with its own rooms, then all go through the same gradient steps: each takes the gradient
-on its own rows of a minibatch, and the mean over all rows of all workers is what everybody's optimizer gets. Weights
-that start equal stay equal, so they are never sent. Who collects slowly is cut short: once a share of
-the workers is done, the others stop where they are.
+on its own rows of a minibatch, and the mean over all rows of all workers is what every optimizer gets. Weights
+that start equal stay equal, so they are never sent. Slow workers are preempted: once a share of the workers has
+collected its experience, the others stop where they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-PATIENCE = 0.6  # share of the workers that must be done before the others are cut short; Wijmans et al.'s
+SYNC_FRACTION = 0.6  # share of the workers that must be done before the others are preempted; Wijmans et al.'s
 
 
 class LostWorkerError(RuntimeError):
@@ -30,8 +30,8 @@ class LostWorkerError(RuntimeError):
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Around what all workers do at once: whatever fails there failed because of another one."""
+def peer_failures() -> Iterator[None]:
+    """Turn errors of a collective operation into LostWorkerError: what fails there failed because of another worker."""
     try:
         yield
     except RuntimeError as error:
@@ -39,42 +39,42 @@ def together() -> Iterator[None]:
         raise LostWorkerError(f"another worker was lost: {reason}".splitlines()[0]) from None
 
 
-class World:
-    """All workers as one of them sees them; a single process is a world of one, and sends nothing."""
+class Workers:
+    """All workers as one of them sees them; a single process is one worker, and sends nothing."""
 
     def __init__(self) -> None:
-        """What torchrun says in the environment, if it started this process."""
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        """Read what torchrun says in the environment, if it started this process."""
+        self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
 
     def join(self, timeout: timedelta = timedelta(minutes=30)) -> None:
-        """Wait for all workers.  `timeout`: how long one waits for the others, here and later."""
-        if self.size > 1:
-            with together():
+        """Join the process group of all workers.  `timeout`: how long one waits for the others, here and later."""
+        if self.world_size > 1:
+            with peer_failures():
                 backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
                 dist.init_process_group(backend, timeout=timeout)
                 self.store = dist.distributed_c10d._get_default_store()
 
     def leave(self) -> None:
-        """Be done with the others."""
-        if self.size > 1:
+        """Destroy the process group."""
+        if self.world_size > 1:
             dist.destroy_process_group()
 
     def broadcast(self, text: str) -> str:
-        """Rank 0's text, for everybody."""
+        """Broadcast a text from rank 0."""
         texts = [text]
-        if self.size > 1:
-            with together():
+        if self.world_size > 1:
+            with peer_failures():
                 dist.broadcast_object_list(texts)
         return texts[0]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Rows of all workers, (N, ...), in the order of ranks, from each one's (n, ...); n may differ."""
-        if self.size == 1:
+        """Return the rows of all workers, (N, ...), in the order of ranks, from each one's (n, ...); n may differ."""
+        if self.world_size == 1:
             return rows
         own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.zeros_like(own) for _ in range(self.size)]
-        with together():
+        counts = [torch.zeros_like(own) for _ in range(self.world_size)]
+        with peer_failures():
             dist.all_gather(counts, own)
             padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
             padded[: len(rows)] = rows
@@ -83,15 +83,15 @@ class World:
         return torch.cat([piece[:count] for piece, count in zip(pieces, counts)])
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], rows: int) -> None:
-        """Replace each worker's gradient, of a mean over its own `rows`, by that of the mean over everybody's rows.
+        """Replace each worker's gradient, of a mean over its own `rows`, by that of the mean over all workers' rows.
 
-        g = sum_r n_r g_r / sum_r n_r, the same sum in the same order for all; a worker without rows counts as none.
+        g = sum_r n_r g_r / sum_r n_r, the same sum in the same order for all; a worker without rows adds nothing.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         flat = torch.cat([gradient.flatten() for gradient in gradients] + [gradients[0].new_ones(1)]) * rows
-        with together():
+        with peer_failures():
             dist.all_reduce(flat)
         at = 0
         for parameter, gradient in zip(parameters, gradients):
@@ -99,19 +99,19 @@ class World:
             at += gradient.numel()
 
     def sum(self, number: int) -> int:
-        """Over all workers."""
+        """Sum a number over all workers."""
         return int(self.gather(torch.tensor([number])).sum())
 
     def mean(self, numbers: dict[str, float]) -> dict[str, float]:
-        """Over all workers, each of which brings the same names."""
+        """Return the means over all workers, each of which brings the same names."""
         rows = self.gather(torch.tensor([list(numbers.values())], dtype=torch.float64))
         return dict(zip(numbers, rows.mean(0).tolist()))
 
     @contextmanager
-    def collecting(self, iteration: int) -> Iterator[Callable[[], bool]]:
-        """Around a worker's collection; gives what tells it that it is among the last and should stop where it is."""
-        enough = math.ceil(PATIENCE * self.size)
-        if enough == self.size:  # one worker or two: nobody is left to be cut short, and asking every step costs time
+    def preemptible(self, iteration: int) -> Iterator[Callable[[], bool]]:
+        """Wrap a worker's collection; yields a function that returns whether it is among the last and should stop."""
+        enough = math.ceil(SYNC_FRACTION * self.world_size)
+        if enough == self.world_size:  # with one worker or two nobody is preempted, and asking at every step costs time
             yield lambda: False
         else:
             done = f"workers done with iteration {iteration}"
@@ -119,23 +119,23 @@ class World:
             self.store.add(done, 1)
 
 
-def demo_gradient(world: World, rows: Tensor, targets: Tensor) -> list[float]:
-    """Of a linear model's mean squared error: a worker's own, averaged over all workers."""
+def demo_gradient(workers: Workers, rows: Tensor, targets: Tensor) -> list[float]:
+    """Return the gradient of a linear model's mean squared error, averaged over all workers."""
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
     (model(rows).squeeze(-1) - targets).pow(2).mean().backward()
-    world.average_gradients(list(model.parameters()), len(rows))
+    workers.average_gradients(list(model.parameters()), len(rows))
     return [p.grad.flatten()[0].item() for p in model.parameters() if p.grad is not None]
 
 
 def demo_worker(rank: int, rows: Tensor, targets: Tensor, port: int) -> None:
-    """One of two workers, with its own part of the rows."""
+    """Run one of two workers on its own part of the rows."""
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    world = World()
-    world.join()
+    workers = Workers()
+    workers.join()
     own = slice(0, 20) if rank == 0 else slice(20, None)
-    print(f"worker {rank} of 2       {demo_gradient(world, rows[own], targets[own])}")
-    world.leave()
+    print(f"worker {rank} of 2       {demo_gradient(workers, rows[own], targets[own])}")
+    workers.leave()
 
 
 def main() -> None:
@@ -150,7 +150,7 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(demo_worker, args=(rows, targets, port), nprocs=2)
-    print(f"alone, joined rows  {demo_gradient(World(), rows, targets)}")
+    print(f"alone, joined rows  {demo_gradient(Workers(), rows, targets)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a run leaves in its folder, so that no crash spoils it: settings, metrics, checkpoint, weights, learning curve.
+"""The files of a run, written so that no crash spoils them: settings, metrics, checkpoint, weights.
 
-    python storage.py RUN_DIR          # the last row of its metrics; curve.png is drawn anew
+    python -m harness.run_files RUN_DIR          # the last row of its metrics; curve.png is drawn anew
 
 config.json holds every setting, metrics.csv a row an iteration, checkpoint.pt all that the next iteration depends on.
 Files are written beside their place and moved there whole. Weights are tensors in dictionaries, read with
@@ -16,8 +16,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
+
+from harness.cli import exit_with_error
+from harness.workers import Workers
+from rollout import is_over
 
 
 class RunFileError(RuntimeError):
@@ -34,14 +40,14 @@ class RunFileError(RuntimeError):
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
+    """Yield a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
     part = path.with_name(path.name + ".part")
     yield part
     os.replace(part, path)
 
 
 def write_config(config: Any, run_dir: Path) -> None:
-    """config.json: every setting of the run, the fields of a dataclass."""
+    """Write config.json: every setting of the run, the fields of a dataclass."""
     with atomically(run_dir / "config.json") as part:
         part.write_text(json.dumps(asdict(config), indent=2) + "\n")
 
@@ -78,7 +84,7 @@ class Log:
         self.events.flush()
 
     def summary(self, speed: float) -> str:
-        """What the progress bar says of the last ten iterations."""
+        """Return what the progress bar shows about the last ten iterations."""
         mean = {name: np.mean([row[name] for row in self.rows[-10:]]) for name in ("return", "success")}
         now = self.rows[-1]
         distance = f"distance to teacher {now['distance']:.3f}" if now["lambda"] else "no teacher"
@@ -87,7 +93,7 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
+    """Return the rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -99,7 +105,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def random_state(device: torch.device) -> torch.Tensor:
-    """A worker's random numbers to come, on the CPU and, behind them, on its GPU, (1, bytes)."""
+    """Return the state of a worker's random numbers, on the CPU and, behind it, on its GPU, (1, bytes)."""
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
     return torch.cat(states)[None]
 
@@ -113,7 +119,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     random: torch.Tensor,
 ) -> None:
-    """Everything the next iteration depends on; rooms need no saving, each iteration seeds its own."""
+    """Write checkpoint.pt, all that the next iteration depends on; environments are seeded anew in each iteration."""
     state = {
         "config": asdict(config),
         "iteration": iteration,
@@ -135,7 +141,7 @@ def load_checkpoint(
 ) -> tuple[int, int]:
     """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file.
 
-    A worker beyond those that saved goes on with the random numbers that it was born with. Raises RunFileError if the
+    A worker beyond those that saved goes on with the random numbers that it started with. Raises RunFileError if the
     file cannot be read or is another run's.
     """
     path = run_dir / "checkpoint.pt"
@@ -155,14 +161,15 @@ def load_checkpoint(
             return int(state["iteration"]), int(state["steps"])
     except Exception as error:  # what is in the file may be of any shape
         raise RunFileError(
-            f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own or train again"
+            f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own, restore the task if "
+            "that has changed its spaces or options, or train again"
         ) from None
     of, here = state["config"][names[0]], getattr(config, names[0])
     raise RunFileError(f"{path} is of {names[0]} {of}, this run of {here}; restore its own")
 
 
 def write_weights(path: Path, state: dict[str, Any]) -> None:
-    """Write what `read_weights` reads; by way of memory, since torch hides what went wrong with the disk."""
+    """Write what `read_weights` reads; by way of memory, since torch hides why a disk refused it."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomically(path) as part:
@@ -170,7 +177,7 @@ def write_weights(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """A file that `write_weights` wrote; raises RunFileError if it cannot be read."""
+    """Read a file that `write_weights` wrote; raises RunFileError if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
             damaged = archive.testzip()
@@ -185,13 +192,13 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Return the first line of an exception's text, or its name."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
+    """Yield an event that Ctrl-C or SIGTERM sets, to end a run between two iterations; a second one ends it at once."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -208,35 +215,78 @@ def stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, before[number])
 
 
-def draw_curve(run_dir: Path) -> None:
-    """curve.png: return and success over environment steps; lambda, and the teacher's return if it was measured."""
-    import matplotlib
+def append_unknown_state(path: Path, state: str) -> None:
+    """Append a state text that has no answer, a JSON line for `teacher.py record --states`; none stands twice."""
+    line = json.dumps({"state": state}) + "\n"
+    if not path.exists() or line not in path.read_text().splitlines(keepends=True):
+        with path.open("a") as file:
+            file.write(line)
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    config, result = json.loads((run_dir / "config.json").read_text()), run_dir / "eval.json"
-    teacher = json.loads(result.read_text()).get("teacher") if result.exists() else None
-    rows = read_metrics(run_dir / "metrics.csv")
-    steps = [row["steps"] for row in rows]
-    width = 20  # iterations in the moving average
-    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
-    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
-        values = [row[name] for row in rows]
-        smooth = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
-        top.plot(steps, smooth, color=color, label=f"student's {name} (mean of {width} iterations)")
-    if teacher:
-        top.axhline(teacher["return"], color="tab:orange", linestyle="--", label="teacher's return")
-    top.set(
-        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
-        title=f"{config['method']} on {config['env']}, seed {config['seed']}",
-    )
-    top.legend(loc="lower right")
-    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
-    bottom.set(xlabel="environment steps", ylabel="lambda")
-    bottom.set_yscale("symlog", linthresh=0.1)
-    figure.savefig(run_dir / "curve.png", dpi=150)
-    plt.close(figure)
+class Run:
+    """Training as its folder and the terminal see it: where it goes on, its progress, rows and checkpoints.
+
+    Used as a context manager around all iterations; a signal stops it after the one that is under way.
+    """
+
+    def __init__(
+        self, config: Any, run_dir: Path, student: nn.Module, optimizer: torch.optim.Optimizer,
+        workers: Workers, device: torch.device,
+    ) -> None:  # fmt: skip
+        """Restore the folder's checkpoint into student and optimizer, if there is one; raises RunFileError."""
+        self.config, self.run_dir, self.student, self.optimizer = config, run_dir, student, optimizer
+        self.workers, self.device, self.finished = workers, device, False
+        self.first, self.total_steps = load_checkpoint(run_dir, config, student, optimizer, workers.rank, device)
+        self.log = Log(run_dir, self.first) if workers.rank == 0 else None
+        if self.log:
+            write_config(config, run_dir)
+
+    def iterations(self) -> Iterator[int]:
+        """Yield the iterations that are left; all workers stop after the same one where any of them got a signal."""
+        started, steps_before = time.perf_counter(), self.total_steps
+        self.speed = lambda: (self.total_steps - steps_before) / (time.perf_counter() - started)
+        with stop_on_signal() as stop, tqdm(
+            range(self.first, self.config.iterations), initial=self.first, total=self.config.iterations,
+            dynamic_ncols=True, disable=not self.log,
+        ) as self.progress:  # fmt: skip
+            for i in self.progress:
+                yield i
+                if self.workers.sum(stop.is_set()):
+                    return
+        if self.log:
+            write_weights(self.run_dir / "student.pt", self.student.state_dict())
+            self.log.events.close()
+        self.finished = True
+
+    def save(
+        self, i: int, steps: int, lambda_: float, trajectories: Sequence[Any], means: dict[str, float], columns: Sequence[str],
+        varying: dict[str, float],
+    ) -> None:  # fmt: skip
+        """End an iteration: write its row and the checkpoint from which a run that is cut off can go on.
+
+        steps: of all workers in this iteration.  trajectories: this worker's, of which whole episodes count.  means: this worker's, of which `columns` are written, empty
+        where there is none.  varying: see `Log.write`.
+        """
+        self.total_steps += steps
+        means = self.workers.mean(means)
+        episodes = [(sum(step.reward for step in t), t[-1].success, len(t)) for t in trajectories if is_over(t)]
+        outcomes = self.workers.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 3))
+        returns, successes, lengths = outcomes.numpy().T
+        random = self.workers.gather(random_state(self.device))
+        if self.log:
+            row = {
+                "iteration": i,
+                "steps": self.total_steps,
+                "lambda": lambda_,
+                "return": float(np.mean(returns)),
+                "success": float(np.mean(successes)),
+                "length": float(np.mean(lengths)),
+                **{name: means.get(name, "") for name in columns},
+            }
+            speed = self.speed()
+            self.log.write(row, {"steps_per_second": speed, **varying})
+            self.progress.set_postfix_str(self.log.summary(speed))
+            save_checkpoint(self.run_dir, self.config, i + 1, self.total_steps, self.student, self.optimizer, random)
 
 
 def main() -> None:
@@ -244,10 +294,11 @@ def main() -> None:
     run_dir = Path(" ".join(sys.argv[1:]))
     rows = read_metrics(run_dir / "metrics.csv")
     if not rows:
-        print(f"storage.py: {run_dir} has no metrics.csv with a row; give the folder of a run", file=sys.stderr)
-        raise SystemExit(2)
+        exit_with_error(__file__, f"{run_dir} has no metrics.csv with a row; give the folder of a run")
     for name, value in rows[-1].items():
         print(f"{name:16}{value}")
+    from harness.report import draw_curve
+
     draw_curve(run_dir)
     print(f"drawn: {run_dir / 'curve.png'}")
 

@@ -1,9 +1,9 @@
 """The teacher's options for Habitat's Nav & Pick (paper section 4.2): navigate, pick.
 
-    python habitat_options.py           # the arm on its way to a spot over a table
+    python -m navpick.options           # the arm on its way to a spot over a table
 
 An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All three are functions
-of the observation vector alone (see LAYOUT); each policy is a diagonal Gaussian over the 11-dim action: its means and
+of the observation vector alone (navpick/layout.py); each policy is a diagonal Gaussian over the 11-dim action: its means and
 standard deviations, (2, 11).
 
 Both are scripted: navigate follows the geodesic path that the observation's hints lead along, pick moves the arm by
@@ -18,24 +18,10 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-# Where in an observation: first number, how many, and the scale that gives metres and radians; as in habitat_envs.py.
-LAYOUT = {
-    "joint": (16384, 7, np.pi),  # angles of the arm
-    "is_holding": (16391, 1, 1.0),
-    "object": (16392, 3, 2.0),  # from the end effector, in its frame
-    "gps_compass": (16395, 2, 3.0),  # distance and angle of the object from the base
-    "to_rest": (16397, 3, 1.0),  # from the end effector to where it rests, in the base's frame
-    "ee": (16400, 3, 1.0),  # the end effector in the base's frame
-    "corner": (16403, 2, 1.0),  # the next one of the geodesic path to the object: ahead, to the left
-    "path_length": (16405, 1, 1.0),
-}
-NUM_ACTIONS = 11
-ARM, GRIP, FORWARD, TURN, STOP = slice(0, 7), 7, 8, 9, 10
-IN_REACH, AHEAD = 0.8, 0.3  # an object can be picked from within these metres and radians
-# Standard deviations of the scripted policies, and their "stop": as far from 0 as a student's at the start, and surer.
+from navpick.layout import AHEAD, ARM, FORWARD, GRIP, IN_REACH, NO_STOP, NUM_ACTIONS, STOP, TURN, read
+
+# Standard deviations of the scripted policies.
 DEVIATIONS = np.full(NUM_ACTIONS, 0.1, np.float32)
-NO_STOP = -2.0
-STAND_STILL = np.array([0.0] * STOP + [NO_STOP], np.float32)  # what to do where nobody has anything to say
 
 MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
@@ -54,12 +40,6 @@ JOINTS = (
 LIMITS = np.array([1.6056, 1.518, np.inf, 2.251, np.inf, 2.16, np.inf])
 LOWER_LIMITS = np.array([-1.6056, -1.221, -np.inf, -2.251, -np.inf, -2.16, -np.inf])
 SUCTION = (0.16645 + 0.08, 0, 0)  # the end effector on the wrist
-
-
-def read(observation: np.ndarray, name: str) -> np.ndarray:
-    """A reading in metres or radians."""
-    first, size, scale = LAYOUT[name]
-    return observation[first : first + size] * scale
 
 
 def kinematics(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,12 +83,12 @@ def navigate(observation: np.ndarray) -> np.ndarray:
     """
     means = np.zeros(NUM_ACTIONS, np.float32)
     means[GRIP], means[STOP] = -1.0, NO_STOP
-    ahead, left = read(observation, "corner")
-    distance, angle = read(observation, "gps_compass")
+    ahead, left = read(observation, "corner_ahead")[0], read(observation, "corner_left")[0]
+    distance, angle = read(observation, "obj_start_gps_compass")
     near = distance < IN_REACH or read(observation, "path_length")[0] < 0.1
-    bearing, way = (-angle, 0.0) if near else (np.arctan2(left, ahead), np.hypot(ahead, left))
+    bearing, metres = (-angle, 0.0) if near else (np.arctan2(left, ahead), np.hypot(ahead, left))
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
-    means[FORWARD] = min(way / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
+    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
 
 
@@ -122,10 +102,10 @@ def pick(observation: np.ndarray) -> np.ndarray:
     means[GRIP], means[STOP] = 1.0, NO_STOP
     angles = read(observation, "joint")
     position, rotation, _ = kinematics(angles)
-    thing = position + rotation @ read(observation, "object")
+    thing = position + rotation @ read(observation, "obj_start_sensor")
     if read(observation, "is_holding")[0]:
         lifted = np.clip((position[2] - thing[2]) / CLEAR, 0.0, 1.0)
-        target = position + read(observation, "to_rest") * [lifted, lifted, 1.0]
+        target = position + read(observation, "relative_resting_position") * [lifted, lifted, 1.0]
     else:
         aside = np.linalg.norm(position[:2] - thing[:2])
         target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), 0.0, HOVER)])
@@ -151,7 +131,7 @@ def scripted(means: Callable[[np.ndarray], np.ndarray]) -> Policy:
 
 def in_reach(observation: np.ndarray) -> bool:
     """Whether the object can be picked from here."""
-    distance, angle = read(observation, "gps_compass")
+    distance, angle = read(observation, "obj_start_gps_compass")
     return bool(distance < IN_REACH and abs(angle) < AHEAD)
 
 

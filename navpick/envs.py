@@ -1,6 +1,6 @@
 """Habitat's Nav & Pick for LLM4Teach (paper section 4.2 and A.5): a gymnasium environment on top of habitat-lab's task.
 
-    python habitat_envs.py              # ten steps at random on the real simulator, what is seen in words
+    python -m navpick.envs              # ten steps at random on the real simulator, what is seen in words
 
 A Fetch robot starts anywhere in a room, goes to a table and picks up an object with its suction cup. Task, sensors and
 measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
@@ -21,14 +21,9 @@ An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base veloc
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
-import multiprocessing
 import os
-import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,41 +31,25 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-HOME = Path(__file__).resolve().parent / "data" / "home"  # the home that this project brings
+from navpick.layout import ACTIONS, AHEAD, HINTS, IMAGE_SIDE, IN_REACH, MIN_PIXELS, NUM_ACTIONS, SENSORS, SIZE, read
+
+HOME = Path(__file__).resolve().parents[1] / "data" / "home"  # the home that this project brings
 INSTALL = "conda env create -f environment.yml"
-IMAGE_SIDE = 128
-# What the student knows besides the depth image: numbers, and the scale that brings them to about one.
-SENSORS = {
-    "joint": (7, math.pi),  # angles of the arm
-    "is_holding": (1, 1.0),
-    "obj_start_sensor": (3, 2.0),  # where the object is from the end effector, metres, in its frame
-    "obj_start_gps_compass": (2, 3.0),  # distance and angle of the object from the base, metres and radians
-    "relative_resting_position": (3, 1.0),  # from the end effector to where it rests, metres, in the base's frame
-    "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
-}
-# What only the teacher knows: the next corner of the geodesic path to the object (metres ahead, metres to the left),
-# the length of that path, and whether at least MIN_PIXELS of the image are the object, or other objects.
-HINTS = ("corner_ahead", "corner_left", "path_length", "sees_target", "sees_others")
-ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
-NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
-SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
-MIN_PIXELS = 5
 FILM_SIDE = 192
-IN_REACH, AHEAD = 0.8, 0.3  # of the base: an object is in reach within these metres, and ahead within these radians
 
 
-class Task(NamedTuple):
+class LabTask(NamedTuple):
     """What a task takes from habitat-lab: its configuration, and there the measures of success and reward."""
 
     config: str
     success: str
-    reward: str = ""  # "": `HabitatEnv.to_go` instead
+    reward: str = ""  # "": `HabitatEnv.potential` instead
 
 
 TASKS = {
-    "habitat-navpick": Task("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
-    "habitat-pick": Task("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
-    "habitat-nav": Task("benchmark/rearrange/skills/nav_to_obj.yaml", "nav_to_obj_success"),
+    "habitat-navpick": LabTask("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
+    "habitat-pick": LabTask("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
+    "habitat-nav": LabTask("benchmark/rearrange/skills/nav_to_obj.yaml", "nav_to_obj_success"),
 }
 
 
@@ -138,7 +117,7 @@ def import_habitat() -> Any:
     os.environ.setdefault("HABITAT_LAB_LOG", "50")
     os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer: threads of its own only get in the way
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # gym speaks of its successor
+        with contextlib.redirect_stderr(io.StringIO()):  # silence gym's deprecation notice
             import gym as _gym  # noqa: F401
         import habitat
         import habitat_sim  # noqa: F401
@@ -232,7 +211,7 @@ class HabitatEnv(gym.Env):
         self.ids = np.array([target, *others]) + self.config.simulator.object_ids_start
         self.goal = self.sim.safe_snap_point(np.array(self.sim.get_target_objs_start()[0]))
         observation = self.observe(sensors)
-        self.before = self.to_go()
+        self.before = self.potential()
         return observation, {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -252,7 +231,7 @@ class HabitatEnv(gym.Env):
         if self.task.reward:
             reward += float(metrics[self.task.reward])
         else:
-            before, self.before = self.before, self.to_go()
+            before, self.before = self.before, self.potential()
             reward += before - self.before
         return observation, reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
@@ -271,9 +250,9 @@ class HabitatEnv(gym.Env):
     def hints(self) -> np.ndarray:
         """HINTS, where the robot stands now."""
         pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
-        return np.array([*self.way(), pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
+        return np.array([*self.path_to_object(), pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
 
-    def way(self) -> tuple[float, float, float]:
+    def path_to_object(self) -> tuple[float, float, float]:
         """The next corner of the geodesic path to the object, metres ahead and to the left, and the path's length."""
         import habitat_sim
 
@@ -285,31 +264,20 @@ class HabitatEnv(gym.Env):
         corner = robot.base_transformation.inverted().transform_point(ahead)
         return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))
 
-    def to_go(self) -> float:
-        """What navigation is rewarded for bringing down: metres times `dist_reward`, and radians to turn.
+    def potential(self) -> float:
+        """Return what navigation is rewarded for lowering: metres times `dist_reward`, and radians to turn.
 
         habitat-lab's own reward for it has these terms as the crow flies; here they follow the geodesic path, which
         leads round tables, and in reach it is the object that the robot turns to.
         """
-        ahead, left, metres = self.way()
+        ahead, left, metres = self.path_to_object()
         distance, angle = self.sensors["obj_start_gps_compass"]
         turn = angle if distance < IN_REACH or metres < 0.1 else math.atan2(left, ahead)
         return self.settings.dist_reward * metres + abs(turn)
 
     def close(self) -> None:
-        """Let the simulator go."""
+        """Close the simulator."""
         self.env.close()
-
-
-@functools.cache
-def place(name: str) -> slice:
-    """Where a sensor or hint stands in an observation."""
-    at = IMAGE_SIDE**2
-    for sensor, (size, _) in SENSORS.items():
-        if sensor == name:
-            return slice(at, at + size)
-        at += size
-    return slice(at + HINTS.index(name), at + HINTS.index(name) + 1)
 
 
 def describe(observation: np.ndarray) -> str:
@@ -318,79 +286,16 @@ def describe(observation: np.ndarray) -> str:
     "The robot sees the target object far away, other objects, and holds nothing." An object in reach and ahead is
     "in reach"; where it is comes from the GPS sensor. What is held is not named among what is seen.
     """
-    distance, angle = observation[place("obj_start_gps_compass")] * SENSORS["obj_start_gps_compass"][1]
-    holding = bool(observation[place("is_holding")][0])
+    distance, angle = read(observation, "obj_start_gps_compass")
+    holding = bool(read(observation, "is_holding")[0])
     things = []
-    if observation[place("sees_target")][0] and not holding:
+    if read(observation, "sees_target")[0] and not holding:
         near = distance < IN_REACH and abs(angle) < AHEAD
         things.append("the target object in reach" if near else "the target object far away")
-    if observation[place("sees_others")][0]:
+    if read(observation, "sees_others")[0]:
         things.append("other objects")
     held = "the target object" if holding else "nothing"
     return f"The robot sees {', '.join(things) or 'no objects'}, and holds {held}."
-
-
-def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
-    """A simulator in a process of its own: answers what comes through the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
-    try:
-        env = HabitatEnv(task, split, settings)
-        pipe.send(None)
-        while True:
-            name, arguments = pipe.recv()
-            pipe.send(getattr(env, name)(**arguments))
-    except EOFError:
-        pass
-    except Exception as error:
-        pipe.send(error if isinstance(error, HabitatError) else HabitatError(f"the simulator failed: {error!r}"))
-
-
-class Room:
-    """A `HabitatEnv` in a process of its own; HabitatError from whatever ends it, also where it aborts."""
-
-    def __init__(self, task: str, split: str, settings: Settings) -> None:
-        """Start the process, which ends with this object; the simulator is there once it answers to a first reset."""
-        context = multiprocessing.get_context("spawn")
-        self.errors = tempfile.NamedTemporaryFile(prefix="habitat-", suffix=".log")  # noqa: SIM115
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, task, split, settings, self.errors.name), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-        self.started = False
-
-    def ask(self, name: str, arguments: dict[str, Any]) -> None:
-        """Have a method of the environment called over there."""
-        with self.watched():
-            if not self.started:
-                self.receive()
-                self.started = True
-            self.pipe.send((name, arguments))
-
-    def receive(self) -> Any:
-        """What comes back of it, or the error that does."""
-        with self.watched():
-            answer = self.pipe.recv()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Around the use of the pipe: where it breaks, the simulator died, and left a word of why."""
-        try:
-            yield
-        except (EOFError, OSError):
-            self.process.join(10)
-            said = Path(self.errors.name).read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(said) if line.strip()), "it said nothing")
-            code = self.process.exitcode or 0
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise HabitatError(
-                f"a simulator died ({how}): {last}; if it could not render, see that EGL works: a GPU driver, or Mesa"
-            ) from None
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A small home of our own for Habitat's Nav & Pick (paper section 4.2), as ordinary Habitat data-set files.
 
-    python habitat_home.py data/home        # writes the folder, the same content every time
+    python -m navpick.home data/home        # writes the folder, the same content every time
 
 Walled rooms with tables, objects of simple shapes on them, and a robot of boxes with the kinematics of the Fetch:
 

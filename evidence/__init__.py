@@ -1,0 +1,1 @@
+"""What reproduce.py needs: runs, their measures, the paper's claims as tests of hypotheses, tables and pictures."""

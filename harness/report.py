@@ -1,0 +1,137 @@
+"""What a finished run is reported as: a table beside the paper's numbers, eval.json, play.gif and curve.png."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.run_files import atomically, read_metrics
+from harness.task import Task
+from rollout import Act, Decision, evaluate, evaluation_seeds, rollout
+
+
+def report(task: Task, run_dir: Path, actors: dict[str, Act], about: dict[str, Any], teacher: Any) -> None:
+    """Evaluate the actors, print the table and write eval.json; with a student also play.gif and curve.png.
+
+    actors: "student" or "teacher", or both -> how it acts.  about: what eval.json says of the student.  teacher: the
+    mixture whose statistics are told, None without one.
+    """
+    config = task.config
+    seeds = evaluation_seeds(config.episodes)
+    result: dict[str, Any] = {
+        "env": config.env,
+        "method": config.method,
+        "episodes": config.episodes,
+        "seeds": [seeds[0], seeds[-1]],
+        "seed": config.seed,
+        "deterministic": config.deterministic,
+        "options": config.options,
+        **about,
+    }
+    if "student" in actors:
+        result |= evaluate(task, actors["student"])
+    if "teacher" in actors:
+        measured = evaluate(task, actors["teacher"]) | teacher.pop_statistics()
+        result |= {"teacher": measured} if "student" in actors else measured
+        if teacher.invalid_plans:
+            plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
+            print(f"{measured['invalid_share']:.1%} of the teacher's answers could not be followed; most often {plans}")
+    with atomically(run_dir / "eval.json") as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(task, result))
+    if "student" in actors:
+        draw_films(task, run_dir, actors)
+        draw_curve(run_dir)
+
+
+def table(task: Task, result: dict[str, Any]) -> str:
+    """Return the method measured, its teacher if that was measured too, and the paper's row, as lines of text."""
+    config = task.config
+    measured = {"student" if config.method != "llm-only" else "teacher (llm-only)": result}
+    if "teacher" in result:
+        measured["teacher (llm-only)"] = result["teacher"]
+    lines = [f"{config.env}, {config.episodes} episodes", f"{'':26}{'length':>8}{'return':>8}{'success':>9}"]
+    lines += [
+        f"{name:26}{row['length']:8.2f}{row['return']:8.3f}{row['success']:9.1%}" for name, row in measured.items()
+    ]
+    if config.method in task.paper:
+        length, reward, success = task.paper[config.method]
+        lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
+    return "\n".join(lines)
+
+
+def record_episode(task: Task, env: Any, seed: int, act: Act) -> tuple[list[np.ndarray | None], bool]:
+    """Return pictures of all states of an episode, and whether it was a success."""
+    pictures: list[np.ndarray | None] = []
+
+    def act_and_draw(observations: Sequence[Any]) -> Sequence[Decision]:
+        pictures.append(task.picture(env, observations[0]))
+        return act(observations)
+
+    (trajectory,) = rollout([[env]], [seed], act_and_draw)
+    return [*pictures, task.picture(env, trajectory[-1].next_observation)], trajectory[-1].success
+
+
+def draw_films(task: Task, run_dir: Path, actors: dict[str, Act], episodes: int = 3) -> None:
+    """Draw play.gif: each actor in the same rooms, side by side; of long episodes not every step.
+
+    Nothing is drawn of a task without pictures.
+    """
+    from PIL import Image, ImageDraw
+
+    torch.manual_seed(task.config.seed)
+    (env,) = (env for group in task.make_envs(1, "val", film=True) for env in group)
+    frames: list[Image.Image] = []
+    for seed in evaluation_seeds(episodes):
+        films = {name: record_episode(task, env, seed, act) for name, act in actors.items()}
+        if any(picture is None for pictures, _ in films.values() for picture in pictures):
+            return
+        longest = max(len(pictures) for pictures, _ in films.values())
+        every = 1 + longest // 100
+        for t in range(0, longest + 3 * every, every):
+            columns = []
+            for name, (pictures, success) in films.items():
+                now = min(t, len(pictures) - 1)
+                text = f"{name}, step {now}" + (": done" if success else ": failed") * (now == len(pictures) - 1)
+                padded = np.pad(np.asarray(pictures[now]), ((22, 0), (0, 12), (0, 0)), constant_values=255)
+                column = Image.fromarray(padded)
+                ImageDraw.Draw(column).text((4, 5), text, fill="black")
+                columns.append(np.asarray(column))
+            frames.append(Image.fromarray(np.concatenate(columns, axis=1)).quantize(64))
+    frames[0].save(run_dir / "play.gif", save_all=True, append_images=frames[1:], duration=180, loop=0)
+
+
+def draw_curve(run_dir: Path) -> None:
+    """Draw curve.png: return and success over environment steps; lambda, and the teacher's return if it was measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    config, result = json.loads((run_dir / "config.json").read_text()), run_dir / "eval.json"
+    teacher = json.loads(result.read_text()).get("teacher") if result.exists() else None
+    rows = read_metrics(run_dir / "metrics.csv")
+    steps = [row["steps"] for row in rows]
+    width = 20  # iterations in the moving average
+    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
+    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
+        values = [row[name] for row in rows]
+        moving_average = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
+        top.plot(steps, moving_average, color=color, label=f"student's {name} (mean of {width} iterations)")
+    if teacher:
+        top.axhline(teacher["return"], color="tab:orange", linestyle="--", label="teacher's return")
+    top.set(
+        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
+        title=f"{config['method']} on {config['env']}, seed {config['seed']}",
+    )
+    top.legend(loc="lower right")
+    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
+    bottom.set(xlabel="environment steps", ylabel="lambda")
+    bottom.set_yscale("symlog", linthresh=0.1)
+    figure.savefig(run_dir / "curve.png", dpi=150)
+    plt.close(figure)

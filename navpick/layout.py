@@ -1,0 +1,47 @@
+"""What stands where in an observation and an action of Nav & Pick: one place for all that read or write them."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+IMAGE_SIDE = 128
+# What the student knows besides the depth image: numbers, and the scale that brings them to about one.
+SENSORS = {
+    "joint": (7, math.pi),  # angles of the arm
+    "is_holding": (1, 1.0),
+    "obj_start_sensor": (3, 2.0),  # where the object is from the end effector, metres, in its frame
+    "obj_start_gps_compass": (2, 3.0),  # distance and angle of the object from the base, metres and radians
+    "relative_resting_position": (3, 1.0),  # from the end effector to where it rests, metres, in the base's frame
+    "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
+}
+# What only the teacher knows: the next corner of the geodesic path to the object (metres ahead, metres to the left),
+# the length of that path, and whether at least MIN_PIXELS of the image are the object, or other objects.
+HINTS = ("corner_ahead", "corner_left", "path_length", "sees_target", "sees_others")
+ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
+NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
+SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
+MIN_PIXELS = 5
+IN_REACH, AHEAD = 0.8, 0.3  # of the base: an object is in reach within these metres, and ahead within these radians
+SCALES = {**{name: scale for name, (_, scale) in SENSORS.items()}, **dict.fromkeys(HINTS, 1.0)}
+ARM, GRIP, FORWARD, TURN, STOP = slice(0, 7), 7, 8, 9, 10  # of an action
+NO_STOP = -2.0  # a scripted policy's "stop": as far from 0 as a student's at the start, and surer
+STAND_STILL = np.array([0.0] * STOP + [NO_STOP], np.float32)
+
+
+@functools.cache
+def sensor_slice(name: str) -> slice:
+    """Return where a sensor or hint stands in an observation."""
+    at = IMAGE_SIDE**2
+    for sensor, (size, _) in SENSORS.items():
+        if sensor == name:
+            return slice(at, at + size)
+        at += size
+    return slice(at + HINTS.index(name), at + HINTS.index(name) + 1)
+
+
+def read(observation: np.ndarray, name: str) -> np.ndarray:
+    """Return a reading of a sensor or hint in metres or radians."""
+    return observation[sensor_slice(name)] * SCALES[name]

@@ -1,0 +1,207 @@
+"""Nav & Pick as train.py sees it (paper section 4.2): the task, and its two options as tasks of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from harness.cli import InputError
+from harness.config import Config, setting
+from harness.run_files import RunFileError, first_line, read_weights
+from harness.task import Task
+from navpick import envs, options
+from navpick.layout import NUM_ACTIONS, NUM_SENSORS, STAND_STILL
+from navpick.nets import STUDENTS
+from navpick.processes import ProcessEnv
+
+SETTINGS = envs.Settings()  # where the sources of the defaults are given
+
+
+@dataclass(frozen=True)
+class NavPickConfig(Config):
+    """The settings of a run on Habitat."""
+
+    habitat_data: str = setting(
+        "", "data set laid out like habitat-lab's data/; by default the home that we bring",
+        group="Habitat, section 4.2 and A.5",
+    )  # fmt: skip
+    num_simulators: int = setting(4, "processes of a worker, each with a simulator; Table 2 has 10", least=1)
+    max_steps: int = setting(
+        SETTINGS.max_steps, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1
+    )
+    pick_reward: float = setting(
+        SETTINGS.pick_reward, "for picking the object up; habitat-lab's, the paper's number is lost"
+    )
+    dist_reward: float = setting(
+        SETTINGS.dist_reward, "for a metre that the end effector comes nearer; habitat-lab's, too"
+    )
+    force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
+    slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
+    success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's is 10")
+
+
+class NavPick(Task):
+    """Start anywhere, pick up the object; see harness/task.py for what each name means."""
+
+    Config = NavPickConfig
+    config: NavPickConfig
+    Error = envs.HabitatError
+    lab_task = "habitat-navpick"
+    # i1 and i2 are environment steps.
+    defaults: ClassVar = {
+        "options": "scripted", "iterations": 100, "episodes": 100, "num_trajectories": 8, "minibatch_size": 64,
+        "i1": 240_000, "i2": 270_000,
+    }  # fmt: skip
+    anneals_over_steps = True
+    students = tuple(STUDENTS)
+    option_names = tuple(options.OPTIONS)
+    spaces = (envs.HabitatEnv.observation_space, envs.HabitatEnv.action_space)
+    idle_action = STAND_STILL
+    paper: ClassVar = {  # Table 3: episode length, return, success
+        "llm4teach": (233.45, 2.39, 0.69),
+        "llm-only": (330.23, 2.18, 0.62),
+        "hierarchical": (534.68, -1.51, 0.12),
+        "ppo": (602.69, -6.72, 0.0),
+    }
+    rules = """\
+You guide a robot in a room. It wins by picking up the target object and bringing its arm back to rest.
+It sees only what is ahead, and picks only what is in reach; to come near and to turn there it navigates."""
+    option_help = """\
+Options: navigate; pick. Navigate brings the robot to the target object. Pick grasps it, lifts it
+and brings the arm back to rest, also where it is held already."""
+    scene = "what is seen and held"
+    examples: ClassVar = (
+        (
+            "The robot sees the target object far away, and holds nothing.",
+            "Scene: the target object is seen but not in reach, nothing is held.\n"
+            "Reasoning: The robot must come near the target object before it can pick it up.\n"
+            "Decision: navigate, pick",
+        ),
+        (
+            "The robot sees other objects, and holds the target object.",
+            "Scene: the target object is held.\n"
+            "Reasoning: The arm has to come back to rest with it, which is the rest of pick.\n"
+            "Decision: pick",
+        ),
+    )
+    synonyms: ClassVar = {
+        "(?:navigate|go|move)(?: over)?(?: to)?(?: (?:target )?object)?|approach(?: (?:target )?object)?": "navigate",
+        "(?:pick(?: up)?|grab|grasp|take)(?: (?:target )?object| it)?": "pick",
+    }
+
+    @property
+    def book(self) -> Path:
+        """The reply book that all three tasks share."""
+        return self.reply_folder / "habitat.jsonl"
+
+    def make_env(self, render_mode: str | None = None) -> Any:
+        """Return an environment in this process, on the training episodes."""
+        return envs.HabitatEnv(self.lab_task, "train", self.settings(film=render_mode is not None))
+
+    def describe(self, observation: np.ndarray) -> str:
+        """Return c(s), see `navpick.envs.describe`."""
+        return envs.describe(observation)
+
+    def make_option(self, name: str) -> options.Option:
+        """Return a scripted option, or the learned one that --options names."""
+        if not hasattr(self, "_learned"):
+            self._learned = learned_policies(self.config)
+        return options.make_option(name, self._learned)
+
+    def plans(self, state: str) -> Sequence[str]:
+        """Return what can be done: go there and pick, or pick."""
+        return ["navigate, pick", "pick"]
+
+    def make_student(self, num_teachers: int) -> Any:
+        """Return our small net, or the paper's ResNet18."""
+        make = STUDENTS[self.config.student]
+        return make(NUM_ACTIONS, num_teachers, num_sensors=NUM_SENSORS, std=self.config.action_std)
+
+    def settings(self, film: bool) -> envs.Settings:
+        """Return what of an environment the configuration says."""
+        names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
+        return envs.Settings(
+            folder=self.config.habitat_data or str(envs.HOME),
+            gpu=torch.cuda.current_device() if torch.cuda.is_available() else -1,
+            hints=self.config.method != "ppo",
+            film=film,
+            **{name: getattr(self.config, name) for name in names},
+        )
+
+    def make_envs(self, count: int, split: str, film: bool = False) -> list[list[Any]]:
+        """Return at most as many simulators as may run at a time, in two groups: while one is stepped, the other waits
+        for the student's decisions.
+        """
+        count = min(count, self.config.num_simulators)
+        simulators = [ProcessEnv(self.lab_task, split, self.settings(film)) for _ in range(count)]
+        return [simulators[0::2], simulators[1::2]]
+
+    def picture(self, env: Any, observation: np.ndarray) -> np.ndarray:
+        """Return the robot from behind, and below what it sees, (H, W, 3)."""
+        env.submit("render")
+        return env.result()
+
+    def check(self) -> None:
+        """Raise InputError where Habitat is not installed, the data set is none, or learned options cannot be read."""
+        try:
+            envs.check(self.config.habitat_data or str(envs.HOME))
+        except envs.HabitatError as error:
+            raise InputError(f"{self.config.env} cannot be played: {error}") from None
+        learned_policies(self.config)
+
+
+class Pick(NavPick):
+    """The option "pick" as a task: start in reach of the object."""
+
+    lab_task = "habitat-pick"
+    paper: ClassVar = {}
+
+
+class Nav(NavPick):
+    """The option "navigate" as a task: the object is in reach and ahead at the end."""
+
+    lab_task = "habitat-nav"
+    paper: ClassVar = {}
+
+
+def learned_policies(config: Any) -> dict[str, options.Policy]:
+    """Return the frozen students of `--options NAV.PT,PICK.PT`, by option; {} if all are scripted. Raises InputError."""
+    if config.options == "scripted":
+        return {}
+    paths = config.options.split(",")
+    if len(paths) != len(options.OPTIONS):
+        raise InputError(
+            f"--options is {config.options}; for {config.env} give scripted, or a student.pt for each of "
+            f"{', '.join(options.OPTIONS)}, in this order and with a comma between them"
+        )
+    return {name: learned_policy(Path(path)) for name, path in zip(options.OPTIONS, paths)}
+
+
+def learned_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the policy of a student trained in Habitat: observation -> means and standard deviations, (2, 11)."""
+    try:
+        weights, misfit = read_weights(path), ""
+    except RunFileError as error:
+        raise InputError(str(error)) from None
+    for make in STUDENTS.values():
+        student = make(NUM_ACTIONS, num_sensors=NUM_SENSORS)
+        try:
+            student.load_state_dict(weights)
+        except RuntimeError as error:
+            misfit = first_line(error)
+            continue
+
+        @torch.inference_mode()
+        def policy(observation: np.ndarray, student: Any = student) -> np.ndarray:
+            gaussian = student(torch.from_numpy(observation)[None]).policy
+            return torch.cat([gaussian.mean, gaussian.stddev]).numpy()
+
+        return policy
+    raise InputError(
+        f"{path} is not the student.pt of an option ({misfit}); see python train.py --env habitat-nav --method ppo"
+    )

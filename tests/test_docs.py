@@ -1,0 +1,210 @@
+"""What a machine can check of README.md and docs/, so that it cannot drift: equations, commands, links and numbers."""
+
+import importlib
+import re
+import shlex
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+import nets
+import reproduce
+import train
+from harness import config
+from llm.commands import make_parser
+from llm.endpoint import Endpoint
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+}
+SHELL = {"env": "SimpleDoorKey", "mode": "soft", "model": "NAME", "seed": "0"}  # variables of loops in the commands
+COMMAND = re.compile(r"(?:python|torchrun[^\n`;&]*?) (train|teacher|reproduce|options)\.py([^\n`;&]*)")
+
+
+# ----------------------------------------------------------------------------------------------------------- equations
+
+
+def equation_rows():
+    section = README.split("## Equations and code")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("|"))] for row in rows]
+
+
+def test_the_map_covers_every_equation_of_the_paper():
+    covered = " ".join(row[0] for row in equation_rows())
+    assert all(f"Eq. ({n})" in covered for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("row", equation_rows(), ids=lambda row: f"{row[0]} {row[3]}")
+def test_equation_row_resolves(row):
+    paper, _, symbols, function, test, _ = row
+    module, *path = function.strip("`").split(".")
+    code = reduce(getattr, path, importlib.import_module(module))
+    tag = re.match(r"Eq\. \((\d)\)", paper)
+    if tag:
+        assert tag[0] in code.__doc__
+        assert f"test_eq{tag[1]}_" in test
+    file, name = test.strip("`").split("::")
+    assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+    source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
+    for argument in re.findall(r"-> `([\w.]+)", symbols):
+        assert argument.split(".")[-1] in source
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def code(text):
+    """The code of a page: its blocks of shell, and what stands between backticks in a line."""
+    blocks = re.findall(r"(?ms)^```sh\n(.*?)^```", text)
+    lines = re.sub(r"(?ms)^```.*?^```", "", text)
+    return blocks + re.findall(r"`([^`\n]+)`", lines)
+
+
+def commands(text):
+    """Script and arguments of every command of ours in a page."""
+    for piece in code(text):
+        for script, rest in COMMAND.findall(piece):
+            filled = re.sub(r"\$(\w+)", lambda match: SHELL.get(match[1], match[0]), rest)
+            yield script, shlex.split(filled, comments=True)
+
+
+COMMANDS = sorted({(page, script, shlex.join(a)) for page, text in PAGES.items() for script, a in commands(text)})
+
+
+def without_placeholders(arguments):
+    """Arguments of train.py without what only a reader's machine has: a finished run, a task file of the reader's."""
+    kept = list(arguments)
+    for name in ("--resume", "--eval"):
+        if name in kept:
+            at = kept.index(name)
+            del kept[at : at + 2]
+    if "--env" in kept:
+        at = kept.index("--env") + 1
+        file, _, task = kept[at].rpartition(":")
+        if file and not file.startswith("examples/"):
+            kept[at] = "SimpleDoorKey"
+        assert task, kept[at]
+    return kept
+
+
+@pytest.mark.parametrize(("page", "script", "arguments"), COMMANDS)
+def test_a_command_is_known_to_the_command_line(page, script, arguments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parsers = {"train": config.parse, "reproduce": reproduce.parse, "teacher": make_parser().parse_args}
+    given = without_placeholders(shlex.split(arguments))
+    if "--help" in given:
+        with pytest.raises(SystemExit, match="0"):
+            parsers[script](given)
+    elif script in parsers and (given or script == "train"):
+        parsers[script](given)
+
+
+def test_every_flag_in_the_text_exists():
+    scripts = (*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "llm" / "commands.py")
+    known = {flag for path in scripts for flag in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
+    known |= {config.flag(f.name) for f in config.every_setting(config.find_task("SimpleDoorKey"))}
+    known |= {"--resume", "--eval", "--help"}
+    known |= {"--nproc_per_node", "--logdir", "--model", "--model_alias", "--n_ctx"}  # torchrun, tensorboard, llama_cpp
+    for page, text in PAGES.items():
+        flags = {flag for piece in code(text) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", piece)}
+        assert flags <= known, page
+
+
+# ----------------------------------------------------------------------------------------------------- files and links
+
+
+def anchors(text):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```", "", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_folders_that_a_page_names_exist(page):
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs"}
+    for name in re.findall(r"`([\w./-]+)`", PAGES[page]):
+        in_folder = name.partition("/")[0] in folders and "/" in name and not re.search(r"[A-Z]{4}", name)
+        metric = re.fullmatch(r"llm/[a-z ]+", name)
+        script = re.fullmatch(r"\w+\.py", name) and page != "docs/own_task.md"  # which shows files to be written
+        if (in_folder and not metric) or script:
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_names_a_path_of_one_machine(page):
+    assert not re.search(r"(?<![\w.])/(?:tmp|work|home|root|Users)\b", PAGES[page])
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    for page in PAGES:
+        assert page == "README.md" or f"]({page}" in README, page
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 220
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 150
+
+
+def test_lines_of_the_files_are_about_right():
+    for name, told in re.findall(r"(?m)^\| `([\w./]+)` \|.*\| (\d+) \|[^|]*\|$", README):
+        path = ROOT / name
+        files = [path] if path.is_file() else path.rglob("*.py")
+        lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+        assert abs(lines - int(told)) <= max(30, lines // 5), f"{name} has {lines} lines, the README says {told}"
+
+
+def test_weight_counts_in_the_readme():
+    for make in (nets.small_student, nets.paper_student):
+        assert f"{sum(p.numel() for p in make(7).parameters()):,}" in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_those_of_the_results(page):
+    for name, table in re.findall(r"(?s)<!-- (results/\S+\.md) -->\n(.*?)<!-- end -->", PAGES[page]):
+        assert table.strip() in (ROOT / name).read_text(encoding="utf-8"), name
+
+
+def test_success_in_the_readme_is_that_of_table_3():
+    cells = re.findall(r"\d+\.\d ± \d+\.\d %", README.split("## Results in brief")[1].split("\n## ")[0])
+    assert len(cells) == 16
+    table = (ROOT / "results/full/table3.md").read_text(encoding="utf-8")
+    assert sorted(cells) == sorted(re.findall(r"\d+\.\d ± \d+\.\d %", table))
+
+
+def test_every_metric_is_explained():
+    told = PAGES["docs/metrics.md"]
+    names = ["iteration", "steps", "lambda", "return", "success", "length", "steps_per_second"]
+    names += train.columns(config.Config(unknown_state="silent"))
+    names += [f"llm/{name}" for name in Endpoint("http://127.0.0.1:8000/v1", "NAME").bill]
+    assert [name for name in names if f"`{name}`" not in told] == []
+
+
+def test_the_citation_is_the_readmes():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert "cff-version: 1.2.0" in citation
+    title, authors = (re.search(rf"{field} += {{(.*)}}", README)[1] for field in ("title", "author"))
+    assert f'title: "{title}"' in citation
+    for author in authors.split(" and "):
+        family, given = author.split(", ")
+        assert re.search(rf"given-names: {given}\n +family-names: {family}\n", citation), author
