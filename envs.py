@@ -238,9 +238,11 @@ class DoorKey:
     students: ClassVar = ("small", "paper")
     describe = staticmethod(describe)
     canonicalize = staticmethod(rename_colors)
-    rules = """You guide an agent in a walled room. It wins by opening a locked door, which needs a key of the same colour.
+    rules = """\
+You guide an agent in a walled room. It wins by opening a locked door, which needs a key of the same colour.
 It sees only what is near, so what it has not seen yet must be explored. It can hold one key."""
-    option_help = """Options: explore; go to X; pick up X; drop X; open X. X is a key or door with its colour, such as red key.
+    option_help = """\
+Options: explore; go to X; pick up X; drop X; open X. X is a key or door with its colour, such as red key.
 Pick up and open work only next to X, so go to X first."""
     scene = "what is seen and held"
     # In the colours that `rename_colors` uses last. Small models keep the format only with several examples.

@@ -135,7 +135,7 @@ def make_teacher(task: Task, query: Query | None, run_dir: Path) -> Teacher:
 
 
 def make_schedule(task: Task) -> Callable[[int], float]:
-    """Return lambda as a function of the iteration or environment step; the hierarchical baseline keeps its teachers."""
+    """Return lambda as a function of the iteration or environment step; hierarchical keeps its teachers."""
     config = task.config
     never = sys.maxsize if task.anneals_over_steps else config.iterations
     return partial(

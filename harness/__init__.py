@@ -1,1 +1,1 @@
-"""What any experiment needs: the door to a task, settings and command line, a run's files, its report, DD-PPO's workers."""
+"""For any experiment: the door to a task, settings, command line, a run's files, its report, DD-PPO's workers."""

@@ -1,6 +1,6 @@
 """Every setting of a run: what it means, its default, what is allowed; and the command line made from that.
 
-A task may add settings of its own: a dataclass derived from `Config`, named `Config` in the task's class.
+A task may add settings of its own: a dataclass derived from `Config`, named `config_class` in the task's class.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def flag(name: str) -> str:
 
 def config_class(env: str) -> type[Config]:
     """Return the dataclass of a task's settings; raises InputError if there is no such task."""
-    return getattr(find_task(env), "Config", Config)
+    return getattr(find_task(env), "config_class", Config)
 
 
 def configure(given: dict[str, Any]) -> Config:
@@ -166,7 +166,7 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
             text = f.metadata["help"] + (f" (default: {default})" if default != "" else "")
             group.add_argument(flag(f.name), type=kinds[str(f.type)], choices=f.metadata["choices"] or None, help=text)
     given = parser.parse_args(arguments)
-    known = {f.name for f in fields(getattr(own, "Config", Config))}
+    known = {f.name for f in fields(getattr(own, "config_class", Config))}
     foreign = sorted(vars(given).keys() - known - {"resume", "eval"})
     if foreign:
         raise InputError(f"{flag(foreign[0])} is a setting of another task, and not of {early.env}; leave it out")
@@ -175,7 +175,7 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
 
 def every_setting(own: type) -> list[Any]:
     """Return the settings that any task of ours has, and those of the task `own`, each once."""
-    classes = [getattr(own, "Config", Config), *(config_class(name) for name in BUILT_IN)]
+    classes = [getattr(own, "config_class", Config), *(config_class(name) for name in BUILT_IN)]
     return list({f.name: f for one in classes for f in fields(one)}.values())
 
 

@@ -39,7 +39,7 @@ def find_task(env: str) -> type:
 
 
 def absolute_env(env: str) -> str:
-    """Return the name under which a task is found from any folder: ours as it is, a user's with the path of its file."""
+    """Return a task's name that holds in any folder: ours as it is, a user's with the path of its file."""
     if env in BUILT_IN:
         return env
     module = sys.modules[find_task(env).__module__]
@@ -61,7 +61,8 @@ def import_file(path: Path) -> ModuleType:
     if len(names) > 1:
         return import_module(".".join(names), str(path))
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:

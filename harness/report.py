@@ -107,7 +107,7 @@ def draw_films(task: Task, run_dir: Path, actors: dict[str, Act], episodes: int 
 
 
 def draw_curve(run_dir: Path) -> None:
-    """Draw curve.png: return and success over environment steps; lambda, and the teacher's return if it was measured."""
+    """Draw curve.png: return and success over environment steps; lambda, and the teacher's return if measured."""
     import matplotlib
 
     matplotlib.use("Agg")

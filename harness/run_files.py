@@ -161,8 +161,8 @@ def load_checkpoint(
             return int(state["iteration"]), int(state["steps"])
     except Exception as error:  # what is in the file may be of any shape
         raise RunFileError(
-            f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own, restore the task if "
-            "that has changed its spaces or options, or train again"
+            f"{path} is not a checkpoint of this run's student ({first_line(error)}); restore its own, restore the "
+            "task if that has changed its spaces or options, or train again"
         ) from None
     of, here = state["config"][names[0]], getattr(config, names[0])
     raise RunFileError(f"{path} is of {names[0]} {of}, this run of {here}; restore its own")
@@ -259,13 +259,14 @@ class Run:
         self.finished = True
 
     def save(
-        self, i: int, steps: int, lambda_: float, trajectories: Sequence[Any], means: dict[str, float], columns: Sequence[str],
+        self, i: int, steps: int, lambda_: float, trajectories: Sequence[Any], means: dict[str, float],
+        columns: Sequence[str],
         varying: dict[str, float],
     ) -> None:  # fmt: skip
         """End an iteration: write its row and the checkpoint from which a run that is cut off can go on.
 
-        steps: of all workers in this iteration.  trajectories: this worker's, of which whole episodes count.  means: this worker's, of which `columns` are written, empty
-        where there is none.  varying: see `Log.write`.
+        steps: of all workers in this iteration.  trajectories: this worker's, of which whole episodes count.  means:
+        this worker's, of which `columns` are written, empty where there is none.  varying: see `Log.write`.
         """
         self.total_steps += steps
         means = self.workers.mean(means)

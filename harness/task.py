@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -35,10 +35,12 @@ class TaskError(InputError):
 class Task:
     """What a task offers. `config` is the run's configuration, set before anything else is called."""
 
-    Config: type[Config] = Config  # or a dataclass derived from it, with settings of the task's own
-    defaults: Mapping[str, Any] = {}  # settings that differ from Config's defaults
-    config: Config
-    Error: type[Exception] = TaskError  # what its environments raise where they cannot go on, told in one line
+    config_class: ClassVar[type[Config]] = Config  # or one derived from it, with settings of the task's own
+    defaults: ClassVar[Mapping[str, Any]] = {}  # settings that differ from Config's defaults
+    config: Any  # of that class
+    Error: ClassVar[type[Exception]] = (
+        TaskError  # what its environments raise where they cannot go on, told in one line
+    )
 
     # ---- what a task must say
 
@@ -61,8 +63,10 @@ class Task:
     rules: str = ""  # the world and the goal
     option_help: str = ""  # the options, and what each does
     scene: str = "the state"  # what a state text holds: the LLM is to summarise it
-    examples: Sequence[tuple[str, str]] = ()  # state texts and answers in three lines: Scene, Reasoning, Decision
-    synonyms: Mapping[str, str] = {}  # regular expression over words -> the words of option names
+    examples: ClassVar[
+        Sequence[tuple[str, str]]
+    ] = ()  # state texts and answers in three lines: Scene, Reasoning, Decision
+    synonyms: ClassVar[Mapping[str, str]] = {}  # regular expression over words -> the words of option names
 
     def plans(self, state: str) -> Sequence[str]:
         """Return the menu: the plans that make sense in a state; by default each option alone."""
@@ -100,14 +104,14 @@ class Task:
     option_sets: Sequence[str] = ()  # what --options may be
     students: Sequence[str] = ("small",)  # what --student may be
     anneals_over_steps = False  # whether i1 and i2 are environment steps, not iterations
-    paper: Mapping[str, tuple[float, float, float]] = {}  # Table 3: method -> episode length, return, success
+    paper: ClassVar[Mapping[str, tuple[float, float, float]]] = {}  # Table 3: method -> episode length, return, success
 
     def name_options(self, state: str) -> Sequence[str]:
         """Return the names of the baseline's options in a state, as many in each."""
         return self.option_names
 
     @cached_property
-    def spaces(self) -> tuple[spaces.Space, spaces.Space]:
+    def spaces(self) -> tuple[Any, Any]:
         """The observation and the action space, read off an environment."""
         env = self.make_env()
         try:
@@ -139,7 +143,7 @@ class Task:
         observation_space = self.spaces[0]
         if isinstance(observation_space, spaces.Box):
             return np.stack(observations)
-        return np.stack([spaces.flatten(observation_space, observation) for observation in observations])
+        return np.stack([np.asarray(spaces.flatten(observation_space, observation)) for observation in observations])
 
     def make_envs(self, count: int, split: str, film: bool = False) -> list[list[Any]]:
         """Return `count` environments with submit and result, in groups that take turns in a rollout.
@@ -269,17 +273,18 @@ def check_policy(task: Task, name: str, option: Option, observation: Any) -> Non
         numbers = task.spaces[1].shape[0]
         if policy.shape != (2, numbers) or not np.isfinite(policy).all() or (policy[1] < 0).any():
             raise TaskError(
-                f"{task.config.env}: option {name!r} returns a policy of shape {policy.shape}, {policy.tolist()}; it must "
-                f"be (2, {numbers}), finite means and standard deviations of at least 0"
+                f"{task.config.env}: option {name!r} returns a policy of shape {policy.shape}, {policy.tolist()}; it "
+                f"must be (2, {numbers}), finite means and standard deviations of at least 0"
             )
     elif not (policy >= 0).all() or abs(policy.sum() - 1) > 1e-4:
         raise TaskError(
-            f"{task.config.env}: option {name!r} returns {policy.tolist()}; probabilities are at least 0 and add up to 1"
+            f"{task.config.env}: option {name!r} returns {policy.tolist()}; probabilities are at least 0 "
+            "and add up to 1"
         )
 
 
 def check_advice(task: Task, policies: np.ndarray, prior: np.ndarray) -> None:
-    """Raise TaskError where an option's policy in a batch, (T, K, A) or (T, K, 2, D), is not finite or no distribution."""
+    """Raise TaskError where an option's policy in a batch, (T, K, A) or (T, K, 2, D), is no distribution."""
     used = policies[prior > 0]
     sums_to_one = task.num_actions is None or bool((abs(used.sum(-1) - 1) < 1e-3).all())
     if not (np.isfinite(used).all() and sums_to_one):

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat endpoint: what it refuses is learned, what may pass is retried, what was paid is counted."""
+"""An OpenAI-compatible chat endpoint: refusals are learned from, what may pass is retried, tokens are counted."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def reply_book(task: Any) -> Path:
         return task.reply_folder / book_name(config.teacher_model, config.teacher_mode)
     if config.teacher_mode == "logprobs":
         raise InputError(
-            "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and those of the task's own answers "
-            "are not; name one with --teacher-model, or its book with --replies"
+            "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and those of the task's own "
+            "answers are not; name one with --teacher-model, or its book with --replies"
         )
     return task.book
 

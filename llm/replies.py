@@ -93,7 +93,7 @@ class LiveReplies:
         self.samples = 1 if mode == "hard" else samples
         temperature = {"soft": temperature, "hard": 0.0, "logprobs": 1.0}[mode]
         version = prompt.version(mode == "logprobs", self.examples)
-        self.origin = {"model": endpoint.model, "prompt": version, "temperature": temperature}
+        self.origin: dict[str, Any] = {"model": endpoint.model, "prompt": version, "temperature": temperature}
         self.counts: Counter[str] = Counter({"states found": 0, "states asked": 0, "answers": 0, "unparsable": 0})
         self.seconds, self.lock = 0.0, threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)

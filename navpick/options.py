@@ -3,8 +3,8 @@
     python -m navpick.options           # the arm on its way to a spot over a table
 
 An option is the triple (initiation set, policy, termination) of Sutton, Precup & Singh (1999). All three are functions
-of the observation vector alone (navpick/layout.py); each policy is a diagonal Gaussian over the 11-dim action: its means and
-standard deviations, (2, 11).
+of the observation vector alone (navpick/layout.py); each policy is a diagonal Gaussian over the 11-dim action: its
+means and standard deviations, (2, 11).
 
 Both are scripted: navigate follows the geodesic path that the observation's hints lead along, pick moves the arm by
 damped least squares (Wampler 1986) on the Fetch's kinematics. Policies that were trained, as the paper's were, take

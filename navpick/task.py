@@ -48,7 +48,7 @@ class NavPickConfig(Config):
 class NavPick(Task):
     """Start anywhere, pick up the object; see harness/task.py for what each name means."""
 
-    Config = NavPickConfig
+    config_class = NavPickConfig
     config: NavPickConfig
     Error = envs.HabitatError
     lab_task = "habitat-navpick"
@@ -134,8 +134,9 @@ and brings the arm back to rest, also where it is held already."""
         )
 
     def make_envs(self, count: int, split: str, film: bool = False) -> list[list[Any]]:
-        """Return at most as many simulators as may run at a time, in two groups: while one is stepped, the other waits
-        for the student's decisions.
+        """Return at most as many simulators as may run at a time.
+
+        They form two groups: while one is stepped, the student decides for the other.
         """
         count = min(count, self.config.num_simulators)
         simulators = [ProcessEnv(self.lab_task, split, self.settings(film)) for _ in range(count)]
@@ -170,7 +171,7 @@ class Nav(NavPick):
 
 
 def learned_policies(config: Any) -> dict[str, options.Policy]:
-    """Return the frozen students of `--options NAV.PT,PICK.PT`, by option; {} if all are scripted. Raises InputError."""
+    """Return the frozen students of `--options NAV.PT,PICK.PT`, by option; {} if all are scripted."""
     if config.options == "scripted":
         return {}
     paths = config.options.split(",")

@@ -1,7 +1,7 @@
-"""Gaussian policies: Eq. (2) against numerical optimal transport, PPO, distillation, and the nets for Habitat."""
+"""Gaussian policies: Eq. (2) against numerical optimal transport, PPO and distillation."""
 
 from itertools import permutations
-from math import erf, exp, log, pi, sqrt
+from math import exp, log, pi, sqrt
 
 import numpy as np
 import pytest
@@ -10,8 +10,6 @@ from torch import nn
 from torch.distributions import Categorical
 
 from ppo import (
-    IMAGE_SIDE,
-    STUDENTS,
     Batch,
     DiagonalGaussian,
     Output,
@@ -22,7 +20,6 @@ from ppo import (
     llm4teach_loss,
     mix_teachers,
     normalize,
-    resnet18,
     update,
     wasserstein_squared,
 )
@@ -223,15 +220,15 @@ class Fixed(nn.Module):
         return Output(self.policy(self.means[rows]), self.values[rows], self.weights[rows])
 
 
-def random_batch(rows, dims, shares):
+def random_batch(rows, dims, prior):
     return Batch(
         observations=torch.arange(rows),
         actions=torch.randn(rows, dims),
         log_probs=torch.randn(rows),
         advantages=torch.zeros(rows),
         returns=torch.zeros(rows),
-        shares=shares,
-        teachers=torch.rand(rows, shares.shape[1], 2, dims),
+        prior=prior,
+        teachers=torch.rand(rows, prior.shape[1], 2, dims),
     )
 
 
@@ -240,14 +237,14 @@ ONLY_DISTANCE = {"clip": 0.2, "value_coef": 0.0, "entropy_coef": 0.0, "uniform_c
 
 @pytest.mark.parametrize("num_teachers", [1, 3])
 def test_eq2_gradient_reaches_means_deviations_and_weights(num_teachers):
-    """num_teachers 1: shares of the LLM; 3: options that can act or not, which the student weighs."""
+    """num_teachers 1: the LLM's shares; 3: options that can act or not, which the student weighs."""
     student = Fixed(6, 2, num_teachers)
-    shares = torch.tensor([[0.2, 0.8, 0]] * 6 if num_teachers == 1 else [[1.0, 1, 0]] * 6)
-    shares[0] = 0
-    batch = random_batch(6, 2, shares)
+    prior = torch.tensor([[0.2, 0.8, 0]] * 6 if num_teachers == 1 else [[1.0, 1, 0]] * 6)
+    prior[0] = 0
+    batch = random_batch(6, 2, prior)
     loss, parts = llm4teach_loss(student, batch, 2.0, **ONLY_DISTANCE)
     loss.backward()
-    weights = shares if num_teachers == 1 else (student.weights.exp() * shares)
+    weights = prior if num_teachers == 1 else (student.weights.exp() * prior)
     weights = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-10)).detach()
     expected = torch.zeros(6)
     for t in range(6):
@@ -268,11 +265,11 @@ def test_eq2_gradient_reaches_means_deviations_and_weights(num_teachers):
 
 
 def test_eq2_silent_teachers_may_hold_any_numbers():
-    student, shares = Fixed(4, 2), torch.tensor([[0.5, 0.5, 0]] * 4)
-    shares[0] = 0
-    batch = random_batch(4, 2, shares)
+    student, prior = Fixed(4, 2), torch.tensor([[0.5, 0.5, 0]] * 4)
+    prior[0] = 0
+    batch = random_batch(4, 2, prior)
     loss, _ = llm4teach_loss(student, batch, 1.0, **ONLY_DISTANCE)
-    batch.teachers[shares == 0] = 1e6
+    batch.teachers[prior == 0] = 1e6
     assert llm4teach_loss(student, batch, 1.0, **ONLY_DISTANCE)[0].item() == loss.item()
 
 
@@ -282,8 +279,8 @@ def test_distillation_alone_finds_the_mean_of_a_mixture():
     # teacher 1 (x, -1) with deviations (0.1, 0.4), teacher 2 (1, 3 x) with (0.3, 0.2); shares 1/4 and 3/4
     means = torch.stack([torch.cat([states, -torch.ones(64, 1)], 1), torch.cat([torch.ones(64, 1), 3 * states], 1)], 1)
     deviations = torch.tensor([[0.1, 0.4], [0.3, 0.2]]).expand(64, 2, 2)
-    shares = torch.tensor([[0.25, 0.75]]).repeat(64, 1)
-    batch = random_batch(64, 2, shares)._replace(observations=states, teachers=torch.stack([means, deviations], 2))
+    prior = torch.tensor([[0.25, 0.75]]).repeat(64, 1)
+    batch = random_batch(64, 2, prior)._replace(observations=states, teachers=torch.stack([means, deviations], 2))
     optimizer = torch.optim.Adam(student.parameters(), lr=0.02)
     for _ in range(80):
         update(student, optimizer, batch, 1.0, epochs=4, minibatch_size=32, max_grad_norm=10, **ONLY_DISTANCE)
@@ -320,7 +317,7 @@ def test_ppo_with_a_gaussian_learns_to_reach_a_point():
         advantages = gae(rewards, values, next_values, torch.zeros_like(ended), ended, discount=0.9, gae_lambda=0.95)
         none = torch.zeros(len(rewards), 0)
         batch = Batch(
-            observations, actions, log_probs, normalize(advantages), advantages + values, shares=none, teachers=none
+            observations, actions, log_probs, normalize(advantages), advantages + values, prior=none, teachers=none
         )
         update(
             student, optimizer, batch, 0.0, epochs=4, minibatch_size=128, max_grad_norm=0.5,
@@ -329,105 +326,3 @@ def test_ppo_with_a_gaussian_learns_to_reach_a_point():
     _, after = reach(student, 200, greedy=True)
     assert before.abs().mean() > 0.5
     assert after.abs().mean() < 0.1
-
-
-# ------------------------------------------------------------------------------------------------- the nets for Habitat
-
-
-NUM_ACTIONS, NUM_SENSORS = 11, 19
-DEPTH = STUDENTS["depth"]
-
-
-def observe(rows):
-    return torch.cat([torch.rand(rows, IMAGE_SIDE**2), torch.randn(rows, NUM_SENSORS)], 1)
-
-
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def test_every_kind_of_observation_has_a_small_student_and_the_papers():
-    assert set(STUDENTS["grid"]) == set(STUDENTS["depth"]) == {"small", "paper"}
-
-
-def test_weights_of_the_small_student():
-    student = DEPTH["small"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-    # convolutions 5 x 5 x 1, 3 x 3 x 16, 3 x 3 x 32; MLP (512 + 19 * 9 -> 256), (256 -> 256); actor, critic; log s
-    convolutions = 16 * 26 + 32 * 145 + 32 * 289
-    assert count(student) == 258_295 == convolutions + 684 * 256 + 257 * 256 + 257 * 11 + 257 + 11
-
-
-def test_weights_of_the_papers_student():
-    student = DEPTH["paper"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-    # torchvision's resnet18 has 11,689,512: without its last layer, 513 * 1000, and two of three input channels
-    assert count(student.body.vision) == 11_170_240 == 11_689_512 - 513 * 1000 - 2 * 64 * 7 * 7
-    assert count(student) == 11_414_231 == 11_170_240 + 684 * 256 + 257 * 256 + 257 * 11 + 257 + 11
-
-
-def test_resnet18_has_its_shapes_and_its_17_convolutions():
-    net, x, shapes = resnet18(), torch.rand(2, 1, IMAGE_SIDE, IMAGE_SIDE), []
-    for layer in net:
-        x = layer(x)
-        shapes.append(tuple(x.shape[1:]))
-    blocks = [(64, 32, 32)] * 3 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2
-    assert shapes == [(64, 64, 64)] * 2 + blocks + [(512, 1, 1), (512,)]
-    kernels = [module.kernel_size for module in net.modules() if isinstance(module, nn.Conv2d)]
-    assert (kernels.count((7, 7)), kernels.count((3, 3)), kernels.count((1, 1))) == (1, 16, 3)
-
-
-@pytest.mark.parametrize("name", DEPTH)
-@pytest.mark.parametrize("num_teachers", [1, 2])
-def test_depth_students_speak_of_a_batch(name, num_teachers):
-    student, observations = DEPTH[name](NUM_ACTIONS, num_teachers, num_sensors=NUM_SENSORS), observe(3)
-    policy, value, teacher_logits = student(observations)
-    assert (policy.sample().shape, value.shape, teacher_logits.shape) == ((3, NUM_ACTIONS), (3,), (3, num_teachers))
-    assert policy.log_prob(policy.sample()).shape == policy.entropy().shape == (3,)
-    alone = student(observations[:1])  # a row does not depend on the others
-    torch.testing.assert_close(alone.policy.mean[0], policy.mean[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(alone.value[0], value[0], atol=1e-5, rtol=1e-4)
-    loss = policy.log_prob(torch.zeros(3, NUM_ACTIONS)).sum() + value.sum() + teacher_logits.sum()
-    loss.backward()
-    silent = {name for name, parameter in student.named_parameters() if parameter.grad is None}
-    assert not silent
-
-
-def test_depth_body_takes_the_image_row_by_row_and_then_the_sensors():
-    student, observations = DEPTH["small"](NUM_ACTIONS, num_sensors=NUM_SENSORS), observe(2)
-    images, joined = [], []
-    student.body.vision.register_forward_pre_hook(lambda _, inputs: images.append(inputs[0]))
-    student.body.layers.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
-    student(observations)
-    assert images[0].shape == (2, 1, 128, 128)
-    assert images[0][1, 0, 5, 7] == observations[1, 5 * 128 + 7]
-    sensors = observations[:, 128 * 128 :]
-    at = joined[0].shape[1] - 9 * NUM_SENSORS
-    assert torch.equal(joined[0][:, at : at + NUM_SENSORS], sensors)
-    fourth = at + 5 * NUM_SENSORS  # behind the readings and sin, cos of pi x and 2 pi x
-    torch.testing.assert_close(joined[0][:, fourth : fourth + NUM_SENSORS], torch.sin(4 * torch.pi * sensors))
-    last = joined[0][:, -NUM_SENSORS:]
-    torch.testing.assert_close(last, torch.cos(8 * torch.pi * sensors))
-    with pytest.raises(RuntimeError, match="split"):
-        student(observations[:, 1:])
-
-
-@pytest.mark.parametrize("name", DEPTH)
-def test_an_untrained_student_hardly_ever_stops(name):
-    policy = DEPTH[name](NUM_ACTIONS, num_sensors=NUM_SENSORS, std=0.5)(observe(20)).policy
-    stops = 1 - policy.base_dist.cdf(torch.zeros(20, NUM_ACTIONS))[:, -1].double()
-    assert (1 - erf(4 / sqrt(2))) / 2 == pytest.approx(3.167e-5, rel=1e-3)  # the normal's mass beyond 4 deviations
-    assert stops.tolist() == pytest.approx([3.167e-5] * 20, rel=0.2)
-    assert policy.mean[:, :-1].abs().max() < 0.1  # the other ten know nothing yet
-
-
-@pytest.mark.parametrize("name", DEPTH)
-def test_depth_student_comes_back_from_a_file(name, tmp_path):
-    student, other = (DEPTH[name](NUM_ACTIONS, 2, num_sensors=NUM_SENSORS) for _ in range(2))
-    student.policy.log_std.data.normal_()
-    torch.save(student.state_dict(), tmp_path / "student.pt")
-    other.load_state_dict(torch.load(tmp_path / "student.pt", weights_only=True))
-    observations, actions = observe(2), torch.randn(2, NUM_ACTIONS)
-    for ours, theirs in zip(student(observations), other(observations)):
-        if isinstance(ours, torch.Tensor):
-            assert torch.equal(ours, theirs)
-        else:
-            assert torch.equal(ours.log_prob(actions), theirs.log_prob(actions))

@@ -1,17 +1,14 @@
-"""PPO, advantages, Eq. (2) and the small student's body against numbers worked by hand and naive oracles."""
+"""PPO, advantages and Eq. (2) against numbers worked by hand and naive oracles."""
 
-from math import exp, log
+from math import log
 
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from envs import NUM_ACTIONS, TASKS, make_rooms
 from ppo import (
-    STUDENTS,
     Batch,
-    EgocentricGrid,
     Output,
     clipped_policy_loss,
     gae,
@@ -19,8 +16,6 @@ from ppo import (
     llm4teach_loss,
     mix_teachers,
     normalize,
-    paper_student,
-    small_student,
     update,
     weigh_teachers,
 )
@@ -194,7 +189,7 @@ def random_batch(rows, num_teachers=1):
         log_probs=torch.rand(rows).log(),
         advantages=torch.randn(rows),
         returns=torch.randn(rows),
-        shares=torch.ones(rows, num_teachers),
+        prior=torch.ones(rows, num_teachers),
         teachers=torch.rand(rows, num_teachers, 4).softmax(-1),
     )
 
@@ -241,7 +236,7 @@ def test_eq2_lambda_0_never_looks_at_the_teachers():
     student, batch = Fixed(50), random_batch(50)
     expected = rl_loss(student, batch)
     for nothing in (torch.empty(50, 0), torch.full((50, 1), torch.nan), None):
-        batch = batch._replace(shares=nothing, teachers=nothing)
+        batch = batch._replace(prior=nothing, teachers=nothing)
         loss, parts = llm4teach_loss(student, batch, 0.0, **COEFFICIENTS)
         assert loss.item() == pytest.approx(expected, rel=1e-4)
         assert "distance" not in parts
@@ -255,23 +250,23 @@ def test_mix_teachers_hand_worked():
 
 def test_weigh_teachers_hand_worked():
     logits = torch.tensor([[log(3.0), 0.0, 50.0]] * 4)
-    shares = torch.tensor([[1.0, 1, 0], [0.5, 0.5, 0], [0.25, 0.75, 0], [0, 0, 0]])
-    weights, divergence = weigh_teachers(logits, shares)
+    prior = torch.tensor([[1.0, 1, 0], [0.5, 0.5, 0], [0.25, 0.75, 0], [0, 0, 0]])
+    weights, divergence = weigh_teachers(logits, prior)
     # 3 : 1 of those who can act; 3 * 1/4 : 1 * 3/4; nobody
     expected = torch.tensor([[0.75, 0.25, 0], [0.75, 0.25, 0], [0.5, 0.5, 0], [0, 0, 0]])
     torch.testing.assert_close(weights, expected)
     # KL((3/4, 1/4) || (1/2, 1/2)) twice, KL((1/2, 1/2) || (1/4, 3/4)), nothing
-    to_even, to_shares = 0.75 * log(1.5) + 0.25 * log(0.5), 0.5 * log(2) + 0.5 * log(2 / 3)
-    assert divergence.tolist() == pytest.approx([to_even, to_even, to_shares, 0], abs=1e-6)
+    to_even, to_prior = 0.75 * log(1.5) + 0.25 * log(0.5), 0.5 * log(2) + 0.5 * log(2 / 3)
+    assert divergence.tolist() == pytest.approx([to_even, to_even, to_prior, 0], abs=1e-6)
 
 
-def test_weigh_teachers_takes_the_shares_of_a_student_that_does_not_weigh():
-    shares = torch.rand(50, 4) * (torch.rand(50, 4) < 0.7)
-    shares = shares / shares.sum(-1, keepdim=True).clamp_min(1e-10)
-    weights, divergence = weigh_teachers(torch.zeros(50, 1), shares)
-    torch.testing.assert_close(weights, shares)
+def test_weigh_teachers_takes_the_prior_of_a_student_that_does_not_weigh():
+    prior = torch.rand(50, 4) * (torch.rand(50, 4) < 0.7)
+    prior = prior / prior.sum(-1, keepdim=True).clamp_min(1e-10)
+    weights, divergence = weigh_teachers(torch.zeros(50, 1), prior)
+    torch.testing.assert_close(weights, prior)
     torch.testing.assert_close(divergence, torch.zeros(50), atol=1e-6, rtol=0)
-    assert (weights[shares == 0] == 0).all()
+    assert (weights[prior == 0] == 0).all()
 
 
 def test_eq2_many_teachers_hand_worked():
@@ -280,7 +275,7 @@ def test_eq2_many_teachers_hand_worked():
     student.weights.data = torch.tensor([[log(3.0), 0.0, 50.0]])
     student.logits.data = torch.zeros(1, 4)
     teachers = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]])
-    batch = random_batch(1)._replace(shares=torch.tensor([[1.0, 1, 0]]), teachers=teachers)
+    batch = random_batch(1)._replace(prior=torch.tensor([[1.0, 1, 0]]), teachers=teachers)
     loss, parts = llm4teach_loss(student, batch, 2.0, **COEFFICIENTS)
     # mixture (3/4, 1/4, 0, 0) against (1/4, 1/4, 1/4, 1/4): 3/4 log 3 + 1/4 log 1
     distance = 0.75 * log(3)
@@ -295,7 +290,7 @@ def test_eq2_many_teachers_against_a_loop():
     student, batch = Fixed(rows, num_teachers), random_batch(rows, num_teachers)
     silent = torch.rand(rows, num_teachers) < 0.5
     silent[:, 2] = False  # somebody always speaks
-    batch.shares[silent] = 0
+    batch.prior[silent] = 0
     loss, _ = llm4teach_loss(student, batch, 3.0, **COEFFICIENTS)
     total = 0.0
     for t in range(rows):
@@ -314,8 +309,8 @@ def test_eq2_many_teachers_against_a_loop():
 
 def test_eq2_gradient_reaches_the_teacher_weights_and_no_nan():
     student, batch = Fixed(20, num_teachers=3), random_batch(20, num_teachers=3)
-    batch.shares[:, 1] = 0  # never available
-    batch.shares[:5, 2] = 0  # these rows have a single teacher left: nothing to weigh
+    batch.prior[:, 1] = 0  # never available
+    batch.prior[:5, 2] = 0  # these rows have a single teacher left: nothing to weigh
     llm4teach_loss(student, batch, 3.0, **COEFFICIENTS)[0].backward()
     assert all(parameter.grad.isfinite().all() for parameter in student.parameters())
     assert (student.weights.grad[:, 1] == 0).all()
@@ -326,7 +321,7 @@ def test_eq2_gradient_reaches_the_teacher_weights_and_no_nan():
 @pytest.mark.parametrize("num_teachers", [1, 3])
 def test_eq2_a_state_in_which_no_teacher_speaks_adds_nothing(num_teachers):
     student, batch = Fixed(4, num_teachers), random_batch(4, num_teachers)
-    batch.shares[0] = 0
+    batch.prior[0] = 0
     coefficients = COEFFICIENTS | {"value_coef": 0.0, "entropy_coef": 0.0}
     batch = batch._replace(advantages=torch.zeros(4))  # so that L_RL = 0
     loss, _ = llm4teach_loss(student, batch, 1.0, **coefficients)
@@ -379,181 +374,3 @@ def test_update_passes_over_every_row_once_an_epoch(rows, largest, cuts):
     epochs = [[row for part in parts for row in part] for parts in (seen[: len(cuts)], seen[len(cuts) :])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(rows))] * 2
     assert rows < 4 or epochs[0] != epochs[1]  # a new order
-
-
-# ------------------------------------------------------------------------------------------------------------ student
-
-
-SIZE, REACH, SIDE = 10, 8, 17
-UNSEEN, EMPTY, WALL, DOOR, KEY, LAVA = 0, 1, 2, 4, 5, 9
-SYMBOLS = (UNSEEN, WALL, DOOR, KEY, LAVA)
-AHEAD_OF = [(1, 0), (0, 1), (-1, 0), (0, -1)]  # east, south, west, north
-
-
-def blank(x, y, direction):
-    memory = np.zeros((SIZE, SIZE, 4), np.uint8)
-    memory[:] = (EMPTY, 0, 0, 4)
-    memory[x, y, 3] = direction
-    return memory
-
-
-def random_memory(rng):
-    """Anything anywhere, the agent inside of the outermost cells."""
-    memory = blank(*rng.integers(1, SIZE - 1, 2), rng.integers(4))
-    memory[:, :, 0] = rng.choice([*SYMBOLS, EMPTY], (SIZE, SIZE))
-    memory[:, :, 1] = rng.integers(0, 6, (SIZE, SIZE))
-    return memory
-
-
-def body_input(body, memories):
-    """What the layers of the body are given."""
-    caught = []
-    handle = body.layers.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-    with torch.no_grad():
-        body(torch.from_numpy(np.stack(memories)))
-    handle.remove()
-    return caught[0]
-
-
-def naive_body_input(body, memory):
-    """The same, cell by cell: x_c = sum of E_p over the n_c cells p that show symbol c, over sqrt(max(n_c, 1))."""
-    codes, color_codes = body.code.weight.detach(), body.color_code.weight.detach()  # (D, side * side)
-    (ax, ay), *others = np.argwhere(memory[:, :, 3] != 4)
-    assert not others
-    direction = memory[ax, ay, 3]
-    fx, fy = AHEAD_OF[direction]
-    x = {symbol: torch.zeros(len(codes)) for symbol in SYMBOLS}
-    count = dict.fromkeys(SYMBOLS, 0)
-    palette = {color: torch.zeros(len(color_codes)) for color in range(6)}
-    near = {(symbol, ahead, right): 0.0 for symbol in SYMBOLS for ahead in (-1, 0, 1, 2) for right in range(-2, 3)}
-    for i in range(SIZE):
-        for j in range(SIZE):
-            kind, color = int(memory[i, j, 0]), int(memory[i, j, 1])
-            ahead, right = (i - ax) * fx + (j - ay) * fy, (j - ay) * fx - (i - ax) * fy
-            p = (ahead + REACH) * SIDE + right + REACH
-            if kind != EMPTY:
-                x[kind] += codes[:, p]
-                count[kind] += 1
-            if kind in (DOOR, KEY):
-                palette[color] += color_codes[:, p]
-            if (kind, ahead, right) in near:
-                near[kind, ahead, right] = 1.0
-    compass = [float(direction == d) for d in range(4)]
-    sums = [x[symbol] / max(count[symbol], 1) ** 0.5 for symbol in SYMBOLS]
-    return torch.cat([*sums, *palette.values(), torch.tensor([*near.values(), *compass])])
-
-
-def test_egocentric_grid_is_a_sum_of_codes():
-    rng, body = np.random.default_rng(0), EgocentricGrid()
-    memories = [random_memory(rng) for _ in range(50)]
-    expected = torch.stack([naive_body_input(body, memory) for memory in memories])
-    torch.testing.assert_close(body_input(body, memories), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_egocentric_grid_is_a_sum_of_codes_in_real_rooms(task):
-    rng, body = np.random.default_rng(0), EgocentricGrid()
-    (room,) = make_rooms(task, 1)
-    memories = []
-    for seed in range(4):
-        memories.append(room.reset(seed=seed)[0])
-        for _ in range(30):
-            memory, _, terminated, truncated, _ = room.step(int(rng.integers(NUM_ACTIONS)))
-            memories.append(memory)
-            if terminated or truncated:
-                break
-    expected = torch.stack([naive_body_input(body, memory) for memory in memories])
-    torch.testing.assert_close(body_input(body, memories), expected, atol=1e-4, rtol=1e-4)
-
-
-def random_scene(rng):
-    """Everything within the 5 x 5 cells around the agent at 4, 4, emptiness elsewhere."""
-    scene = random_memory(rng)
-    memory = blank(4, 4, rng.integers(4))
-    memory[2:7, 2:7, :2] = scene[2:7, 2:7, :2]
-    return memory
-
-
-def turn(memory):
-    """A quarter to the right: the cell x, y goes to SIZE - 1 - y, x, and east becomes south."""
-    turned = np.empty_like(memory)
-    for x in range(SIZE):
-        for y in range(SIZE):
-            cell = memory[x, y].copy()
-            if cell[3] != 4:
-                cell[3] = (cell[3] + 1) % 4
-            turned[SIZE - 1 - y, x] = cell
-    return turned
-
-
-def test_egocentric_grid_does_not_see_where_the_scene_stands_or_how_it_is_turned():
-    rng, body = np.random.default_rng(0), EgocentricGrid()
-    for _ in range(10):
-        scene = random_scene(rng)
-        moved = [np.roll(scene, shift, (0, 1)) for shift in ((0, 0), (3, 2), (-2, 1), (3, -2))]
-        turned = [scene, turn(scene), turn(turn(scene)), turn(turn(turn(scene)))]
-        inputs = body_input(body, moved + turned)
-        compass, rest = inputs[:, -4:], inputs[:, :-4]
-        torch.testing.assert_close(rest, rest[:1].expand_as(rest), atol=1e-5, rtol=1e-5)
-        direction = int(scene[4, 4, 3])
-        assert compass.argmax(-1).tolist() == [direction] * 4 + [(direction + k) % 4 for k in range(4)]
-
-
-def test_egocentric_grid_sees_what_matters_and_not_what_does_not():
-    body = EgocentricGrid()
-    key, other_color, elsewhere, behind = (blank(4, 4, 0) for _ in range(4))
-    key[8, 4, :2] = (KEY, 1)
-    other_color[8, 4, :2] = (KEY, 2)
-    elsewhere[8, 5, :2] = (KEY, 1)
-    behind[0, 4, :2] = (KEY, 1)
-    inputs = body_input(body, [key, other_color, elsewhere, behind])
-    assert all(not torch.equal(inputs[0], other) for other in inputs[1:])
-    wall, painted = blank(4, 4, 0), blank(4, 4, 0)
-    wall[8, 4, :2], painted[8, 4, :2] = (WALL, 5), (WALL, 1)
-    assert torch.equal(*body_input(body, [wall, painted]))  # the colour of walls
-
-
-def test_egocentric_grid_shows_the_key_in_hand():
-    held, nothing = blank(4, 4, 2), blank(4, 4, 2)
-    held[4, 4, :2] = (KEY, 3)
-    assert not torch.equal(*body_input(EgocentricGrid(), [held, nothing]))
-
-
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def test_small_student_has_at_most_24000_weights():
-    student = small_student(NUM_ACTIONS)
-    assert count(student) <= 24_000
-    assert count(student) == 23_836
-    # 289 offsets * (16 + 4), (208 -> 64), (64 -> 64), actor (64 -> 7), critic (64 -> 1)
-    assert count(student) == 289 * 20 + 209 * 64 + 65 * 64 + 65 * 7 + 65
-
-
-def test_paper_student_is_the_published_net():
-    student = paper_student(NUM_ACTIONS)
-    assert count(student) == 843_576
-    assert count(student.body) == 23_728  # the "24K"
-
-
-@pytest.mark.parametrize("name", STUDENTS["grid"])
-@pytest.mark.parametrize("num_teachers", [1, 4])
-def test_students_speak_of_a_batch(name, num_teachers):
-    rng = np.random.default_rng(0)
-    student = STUDENTS["grid"][name](NUM_ACTIONS, num_teachers)
-    memories = torch.from_numpy(np.stack([random_memory(rng) for _ in range(3)]))
-    policy, value, teacher_logits = student(memories)
-    assert (policy.probs.shape, value.shape, teacher_logits.shape) == ((3, NUM_ACTIONS), (3,), (3, num_teachers))
-    assert policy.probs.sum(-1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
-    for row in range(3):  # a row does not depend on the others
-        alone = student(memories[row : row + 1])
-        torch.testing.assert_close(alone.policy.probs[0], policy.probs[row], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(alone.value[0], value[row], atol=1e-5, rtol=1e-4)
-
-
-def test_small_student_starts_near_the_uniform_policy():
-    rng = np.random.default_rng(0)
-    memories = torch.from_numpy(np.stack([random_memory(rng) for _ in range(20)]))
-    probs = small_student(NUM_ACTIONS)(memories).policy.probs
-    assert probs.max().item() < exp(0.2) / NUM_ACTIONS
