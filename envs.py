@@ -228,6 +228,9 @@ def rename_colors(text: str) -> tuple[str, Callable[[str], str]]:
     )
 
 
+TABLE_3 = ("llm4teach", "llm-only", "hierarchical", "ppo")  # its rows: episode length, return, success
+
+
 class DoorKey:
     """What the four tasks have in common; see harness/task.py for what each name means."""
 
@@ -348,48 +351,36 @@ class SimpleDoorKey(DoorKey):
     """See `SimpleDoorKeyEnv`."""
 
     Env = SimpleDoorKeyEnv
-    paper: ClassVar = {  # Table 3: episode length, return, success
-        "llm4teach": (30.49, 0.81, 0.964),
-        "llm-only": (22.28, 0.87, 1.0),
-        "hierarchical": (49.83, 0.7, 0.96),
-        "ppo": (143.99, 0.05, 0.101),
-    }
+    paper: ClassVar = dict(
+        zip(TABLE_3, ((30.49, 0.81, 0.964), (22.28, 0.87, 1.0), (49.83, 0.7, 0.96), (143.99, 0.05, 0.101)))
+    )
 
 
 class LavaDoorKey(DoorKey):
     """See `LavaDoorKeyEnv`."""
 
     Env = LavaDoorKeyEnv
-    paper: ClassVar = {  # Table 3: episode length, return, success
-        "llm4teach": (36.84, 0.75, 0.909),
-        "llm-only": (15.79, 0.48, 0.546),
-        "hierarchical": (43.05, 0.63, 0.851),
-        "ppo": (149.61, 0.0, 0.05),
-    }
+    paper: ClassVar = dict(
+        zip(TABLE_3, ((36.84, 0.75, 0.909), (15.79, 0.48, 0.546), (43.05, 0.63, 0.851), (149.61, 0.0, 0.05)))
+    )
 
 
 class ColoredDoorKey(DoorKey):
     """See `ColoredDoorKeyEnv`."""
 
     Env = ColoredDoorKeyEnv
-    paper: ClassVar = {  # Table 3: episode length, return, success
-        "llm4teach": (36.27, 0.78, 0.94),
-        "llm-only": (90.73, 0.4, 0.468),
-        "hierarchical": (42.69, 0.74, 0.958),
-        "ppo": (145.84, 0.03, 0.066),
-    }
+    paper: ClassVar = dict(
+        zip(TABLE_3, ((36.27, 0.78, 0.94), (90.73, 0.4, 0.468), (42.69, 0.74, 0.958), (145.84, 0.03, 0.066)))
+    )
 
 
 class DivergedDoorKey(DoorKey):
     """See `DivergedDoorKeyEnv`."""
 
     Env = DivergedDoorKeyEnv
-    paper: ClassVar = {  # Table 3: episode length, return, success
-        "llm4teach": (30.65, 0.53, 0.931),
-        "llm-only": (50.1, 0.19, 0.372),
-        "hierarchical": (27.21, 0.59, 0.98),
-        "ppo": (59.63, 0.01, 0.019),
-    }
+    paper: ClassVar = dict(
+        zip(TABLE_3, ((30.65, 0.53, 0.931), (50.1, 0.19, 0.372), (27.21, 0.59, 0.98), (59.63, 0.01, 0.019)))
+    )
 
 
 def main() -> None:

@@ -5,10 +5,18 @@ python nets.py                      # the weights of each, as counted in the REA
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor, nn
 
-from ppo import DiagonalGaussian, Student, categorical
+try:
+    from ppo import DiagonalGaussian, Student, categorical
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    print("nets.py: wants ppo.py beside it", file=sys.stderr)
+    raise SystemExit(2) from None
 
 # MiniGrid's indices of what can stand in a cell that is not empty: unseen, wall, door, key, lava.
 SYMBOLS = (0, 2, 4, 5, 9)

@@ -203,7 +203,7 @@ class Option:
         return self.initiation(read_scene(memory))
 
     def policy(self, memory: np.ndarray) -> np.ndarray:
-        """pi_k(. given s): the probabilities of the seven actions, (7,), all on one."""
+        """pi_k(. | s): the probabilities of the seven actions, (7,), all on one."""
         return DIRAC[self.action(read_scene(memory))]
 
     def is_done(self, memory: np.ndarray) -> bool:
@@ -269,7 +269,7 @@ def main() -> None:
     """Run one option in a room until it ends, drawn in the terminal or saved as a GIF."""
     import gymnasium as gym
 
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS)  # errors are one line
     parser.add_argument("--do", default="explore", help='the option, such as explore or "go to red key"')
     parser.add_argument("--options", default="paper", choices=OPTION_SETS)
     parser.add_argument(
@@ -282,7 +282,10 @@ def main() -> None:
         option = make_option(arguments.do, arguments.options)
     except ValueError as error:
         parser.error(str(error))
-    room: Any = gym.make(arguments.room, render_mode="rgb_array")
+    try:
+        room: Any = gym.make(arguments.room, render_mode="rgb_array")
+    except (ModuleNotFoundError, gym.error.Error) as error:
+        parser.error(f"--room is {arguments.room}, which wants envs.py beside this file; or name another room: {error}")
     memory, _ = room.reset(seed=arguments.seed)
     pictures = [room.render()]
     ended = False

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import numpy as np
 import torch
 from torch.distributions import Categorical
 
-from teacher import Advice
+if TYPE_CHECKING:
+    from teacher import Advice
 
 
 class Decision(NamedTuple):

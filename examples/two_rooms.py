@@ -1,4 +1,4 @@
-"""Two rooms of a MiniGrid: fetch the key, open the door, walk to the goal. python train.py --env examples/two_rooms.py:TwoRooms"""
+"""Two rooms, a goal behind a locked door: python train.py --env examples/two_rooms.py:TwoRooms."""
 
 from __future__ import annotations
 
@@ -7,84 +7,93 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from minigrid.core.constants import OBJECT_TO_IDX, STATE_TO_IDX
-from minigrid.core.grid import Grid
-from minigrid.core.mission import MissionSpace
-from minigrid.core.world_object import Door, Goal, Key
-from minigrid.minigrid_env import MiniGridEnv
 from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
 
+from nets import mlp_student
+
+ENV = "MiniGrid-DoorKey-8x8-v0"
 EMPTY, DOOR, KEY, GOAL, AGENT = (OBJECT_TO_IDX[name] for name in ("empty", "door", "key", "goal", "agent"))
-LEFT, RIGHT, FORWARD, PICK_UP, TOGGLE = 0, 1, 2, 3, 5
-STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # one step ahead, by the direction that the agent looks in
-
-
-class TwoRoomsEnv(MiniGridEnv):
-    """Agent and key are in the left room, the goal is in the right one, a locked door between them."""
-
-    def __init__(self, render_mode: str | None = None) -> None:
-        mission = MissionSpace(lambda: "get to the goal")
-        super().__init__(mission, width=9, height=6, max_steps=150, render_mode=render_mode, tile_size=24)
-
-    def _gen_grid(self, width: int, height: int) -> None:
-        self.grid = Grid(width, height)
-        self.grid.wall_rect(0, 0, width, height)
-        wall = self._rand_int(3, 6)
-        self.grid.vert_wall(wall, 0, height)
-        self.grid.set(wall, self._rand_int(1, height - 1), Door("yellow", is_locked=True))
-        self.place_obj(Key("yellow"), (0, 0), (wall, height))
-        self.place_agent((0, 0), (wall, height))
-        self.place_obj(Goal(), (wall + 1, 0), (width - wall - 1, height))
+LEFT, RIGHT, FORWARD, IDLE, USE = 0, 1, 2, 6, {KEY: 3, DOOR: 5, GOAL: 2}  # of seven actions
+STEPS = [(1, 0), (0, 1), (-1, 0), (0, -1)]  # one step ahead, by the direction that the agent looks in
 
 
 def find(grid: np.ndarray, kind: int) -> Any:
-    """Return the cell of the agent, key, door or goal; None if it is not on the grid, as a key that is held."""
+    """Return the cell of agent, key, door or goal; None if it is not on the grid, as a key that is held."""
     return next(zip(*(axis.tolist() for axis in np.nonzero(grid[:, :, 0] == kind))), None)
 
 
 def door(grid: np.ndarray) -> str:
-    """Return whether the door is open, closed or locked; the agent can only stand in an open one."""
+    """Return whether the door is open, closed or locked; the agent stands in an open one."""
     return list(STATE_TO_IDX)[grid[find(grid, DOOR)][2]] if find(grid, DOOR) else "open"
 
 
 class Option(NamedTuple):
-    """Walk up to a thing on a shortest way, then do with it what is to be done."""
+    """Walk up to a thing on a shortest way, then use it."""
 
     thing: int
-    use: int
 
-    def action(self, grid: np.ndarray) -> int | None:
-        """Return the next action, None if this cannot be done from here."""
+    def action(self, grid: np.ndarray) -> int:
+        """Return the next action; IDLE if this cannot be done from here."""
         start, target = find(grid, AGENT), find(grid, self.thing)
-        free = (grid[:, :, 0] == EMPTY) | (grid[:, :, 0] == GOAL) | (grid[:, :, 0] == DOOR) & (door(grid) == "open")
+        free = np.isin(grid[:, :, 0], [EMPTY, GOAL, DOOR if door(grid) == "open" else GOAL])
         ways, frontier = {target: target}, [target] if target else []  # cell -> the next one on its way
         for x, y in frontier:
-            for cell in ((x + dx, y + dy) for dx, dy in STEPS.tolist()):
+            for cell in ((x + dx, y + dy) for dx, dy in STEPS):
                 if cell not in ways and (cell == start or free[cell]):
                     ways[cell] = (x, y)
                     frontier.append(cell)
         if start not in ways or (self.thing == DOOR and door(grid) == "locked" and find(grid, KEY)):
-            return None
-        turns = (int((np.subtract(ways[start], start) == STEPS).all(1).argmax()) - int(grid[start][2])) % 4
-        return (self.use if ways[start] == target else FORWARD, RIGHT, RIGHT, LEFT)[turns]
+            return IDLE
+        turns = (STEPS.index((ways[start][0] - start[0], ways[start][1] - start[1])) - int(grid[start][2])) % 4
+        return (USE[self.thing] if ways[start] == target else FORWARD, RIGHT, RIGHT, LEFT)[turns]
 
-    def can_start(self, grid: np.ndarray) -> bool:
-        return self.action(grid) is not None
+    def can_start(self, grid: np.ndarray) -> bool:  # noqa: D102
+        return self.action(grid) != IDLE
 
-    def policy(self, grid: np.ndarray) -> np.ndarray:
-        action = self.action(grid)
-        return np.full(7, 1 / 7) if action is None else np.eye(7)[action]
+    def policy(self, grid: np.ndarray) -> np.ndarray:  # noqa: D102
+        return np.eye(7)[self.action(grid)]
 
-    def is_done(self, grid: np.ndarray) -> bool:
+    def is_done(self, grid: np.ndarray) -> bool:  # noqa: D102
         return door(grid) == "open" if self.thing == DOOR else find(grid, self.thing) is None
 
 
 class TwoRooms:
-    """What the task says; where everything is, the student is told as seen by the agent."""
+    """Fetch the key, open the door, walk to the goal."""
 
-    options = {"pick up key": Option(KEY, PICK_UP), "open door": Option(DOOR, TOGGLE), "go to goal": Option(GOAL, FORWARD)}
-    option_names = tuple(options)
-    rules = "You guide an agent in two rooms. A locked door is between them, and the goal is in the right room. The agent wins at the goal."
-    option_help = "Options: pick up key; open door; go to goal. A locked door opens only with the key in hand. The agent can go to the goal only if the door is open or it is in the right room."
-    scene = "where the agent is, the key and the door"
-    examples = ()
-    defaults = {}
+    option_names = ("pick up key", "open door", "go to goal")
+    rules = "You guide an agent in a room with a key. The goal is in the next room, behind a locked door."
+    option_help = "Options: pick up key; open door; go to goal. The key opens a locked door; only then go to the goal."
+    examples = (("The key lies in a room, the door is locked.",
+                 "Scene: no key, a locked door.\nReasoning: The key comes first.\nDecision: pick up key, open door"),
+                ("The key is held, the door is closed.",
+                 "Scene: a key, a closed door.\nReasoning: Open it.\nDecision: open door, go to goal"))  # fmt: skip
+    defaults = {"iterations": 100, "episodes": 500, "i1": 15, "i2": 60, "num_trajectories": 20}
+
+    def make_env(self, render_mode: str | None = None) -> Any:
+        """Return an environment that observes the whole grid, (8, 8, 3)."""
+        return ImgObsWrapper(FullyObsWrapper(gym.make(ENV, max_steps=150, render_mode=render_mode)))
+
+    def make_option(self, name: str) -> Option:  # noqa: D102
+        return Option((KEY, DOOR, GOAL)[self.option_names.index(name)])
+
+    def describe(self, grid: np.ndarray) -> str:
+        """Return what matters about key and door: six texts."""
+        return f"The key {'lies in a room' if find(grid, KEY) else 'is held'}, the door is {door(grid)}."
+
+    def states(self) -> list[str]:  # noqa: D102
+        return [f"The key {k}, the door is {d}." for k in ("lies in a room", "is held") for d in STATE_TO_IDX]
+
+    def encode(self, grids: Any) -> np.ndarray:
+        """Return what the student sees, (B, 15): door, what is around, and where things lie, as seen by the agent."""
+        rows = []
+        for grid, (x, y) in ((grid, find(grid, AGENT)) for grid in grids):
+            (ax, ay), *_ = around = [STEPS[(grid[x, y, 2] + turn) % 4] for turn in range(4)]
+            row = [door(grid) == "locked", door(grid) == "open", *(grid[x + dx, y + dy, 0] / 8 for dx, dy in around)]
+            for cell in (find(grid, thing) for thing in (KEY, DOOR, GOAL)):
+                dx, dy = (cell[0] - x, cell[1] - y) if cell else (0, 0)
+                row += [cell is not None, (dx * ax + dy * ay) / 8, (dy * ax - dx * ay) / 8]
+            rows.append(row)
+        return np.array(rows, np.float32)
+
+    def make_student(self, num_teachers: int) -> Any:  # noqa: D102
+        return mlp_student(15, 7, num_teachers)

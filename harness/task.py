@@ -157,7 +157,9 @@ class Task:
         return [[LocalEnv(env) for env in envs]]
 
     def picture(self, env: Any, observation: Any) -> np.ndarray | None:
-        """Return a picture (H, W, 3) of an environment made with `film`, or None if there is none."""
+        """Return a picture (H, W, 3) of an environment made with `film`, or None if it draws none."""
+        if env.env.render_mode != "rgb_array":
+            return None
         env.submit("render")
         return env.result()
 

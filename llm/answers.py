@@ -17,13 +17,19 @@ from teacher import NO_PLAN, Shares, mean_shares
 
 # Thoughts, by the marks that models put around them; opened by the chat template, a closing mark stands alone.
 THOUGHTS = re.compile(
-    r"(?is)^.*</(?:think|thinking|thought|reasoning)>|^.*\[/think\]|^.*<\|channel\|>final<\|message\|>|^analysis.*assistantfinal"
-    r"|<(think|thinking|thought|reasoning)>.*$|\[think\].*$|<\|channel\|>analysis.*$"
+    r"(?is)^.*[<◁]/(?:\w+:)?(?:think|thinking|thought|reasoning|reflection)[>▷]|^.*\[/think\]"
+    r"|^.*<\|channel\|>final<\|message\|>|^analysis.*assistantfinal"
+    r"|[<◁](?:\w+:)?(?:think|thinking|thought|reasoning|reflection)[>▷].*$|\[think\].*$|<\|channel\|>analysis.*$"
 )
-LABEL = re.compile(r"(?im)^[\W_]*(?:(?:final )?(?:decision|answer|plan)s?)[\"'*_\s]*[:：]")
-CHAT_MARK = re.compile(r"<\|[^|>]*\|>|</?s>|<(?:start|end)_of_turn>")
-NEW_LINE = re.compile(r"(?im)\n\s*\n|^[\W_]*(?:state|scene|reasoning|note|explanation)s?\"?\s*[:：]")
-SEPARATORS = re.compile(r"[,;.\n]|\band then\b|\bthen\b|\band\b|->|→")
+# A label stands at the start of a line or sentence, or is a key of a JSON object; a heading needs no colon.
+LABEL = re.compile(
+    r"(?im)(?:^|[.!?]|[{,]\s*\")[\W_]*(?:(?:my|the) )?(?:final )?(?:decision|answer|plan)s?(?: is)?[\"'*_\s]*[:：]"
+    r"|^#+ *(?:final )?(?:decision|answer|plan)s? *$"
+)
+CHAT_MARK = re.compile(r"<\|[^|>]*\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
+NEXT_TURN = re.compile(r"(?i)\n\W*(?:state|user|human)(?: \d+)?\s*[:：]")
+NEW_LINE = re.compile(r"(?im)\n\s*\n(?!\W*\d[.)])|^[\W_]*(?:state|scene|reasoning|note|explanation)s?\"?\s*[:：]")
+SEPARATORS = re.compile(r"(?i)(?<!\w)(?:step |option )?\d+[.):]|[,;.\n&>→，；。、]|\band then\b|\bthen\b|\band\b")
 ORDINALS = {"1st": "first", "2nd": "second", "3rd": "third", "4th": "fourth"}
 
 
@@ -53,10 +59,10 @@ def find_decision(answer: str) -> str:
     """Return the part of an answer that decides, without thoughts, labels and what follows it."""
     text = THOUGHTS.sub("", answer)
     turn = CHAT_MARK.split(text.strip())[0] or text
-    labels = list(LABEL.finditer(turn.split("\n\nState:")[0]))
+    labels = list(LABEL.finditer(NEXT_TURN.split(turn)[0]))
     if labels:
         turn = turn[labels[-1].end() :].lstrip()
-    turn = re.sub(r"\\(?:boxed|text)|[{}$]", " ", turn)
+    turn = re.sub(r"\\(?:boxed|text)|</?answer>|[{}$]", " ", turn)
     return re.split(r"\"\s*[,\]]*\s*\"?\w+\"\s*:", NEW_LINE.split(turn.strip())[0])[0]
 
 

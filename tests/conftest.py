@@ -37,7 +37,9 @@ def no_pictures(monkeypatch):
 def finished_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     torch.set_num_threads(1)
-    train.main(tiny(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.report, "draw_films", lambda *_: None)
+        train.main(tiny(folder))
     return folder
 
 

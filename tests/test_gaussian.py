@@ -161,6 +161,7 @@ def transport_of_clouds(ours, theirs):
     return assignment(((ours[:, None] - theirs) ** 2).sum(-1)) / len(ours)
 
 
+@pytest.mark.slow
 def test_eq2_distance_against_an_assignment_in_two_dimensions():
     rng = np.random.default_rng(0)
     student = np.array([[[0.5, -1.0], [1.0, 0.3]]])
@@ -273,6 +274,7 @@ def test_eq2_silent_teachers_may_hold_any_numbers():
     assert llm4teach_loss(student, batch, 1.0, **ONLY_DISTANCE)[0].item() == loss.item()
 
 
+@pytest.mark.slow
 def test_distillation_alone_finds_the_mean_of_a_mixture():
     student = Student(nn.Identity(), 1, nn.Linear(1, 2), nn.Linear(1, 1), policy=DiagonalGaussian(2, 1.0))
     states = torch.linspace(-1, 1, 64)[:, None]
@@ -304,6 +306,7 @@ def reach(student, episodes, length=6, greedy=False):
     return [torch.stack(column, 1).flatten(0, 1) for column in zip(*steps)], position
 
 
+@pytest.mark.slow
 def test_ppo_with_a_gaussian_learns_to_reach_a_point():
     body = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh())
     student = Student(body, 32, nn.Linear(32, 1), nn.Linear(32, 1), policy=DiagonalGaussian(1, 0.5))

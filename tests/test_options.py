@@ -177,6 +177,7 @@ def test_explore_sees_everything_reachable_and_ends(task, option_set):
         assert burnt == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carrying", [None, Key("red")], ids=["free hands", "full hands"])
 @pytest.mark.parametrize("option_set", OPTION_SETS)
 def test_explore_sees_everything_reachable_behind_obstacles(option_set, carrying):

@@ -8,12 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs import NUM_ACTIONS, TASKS, describe, evaluation_seeds, make_rooms
+from envs import COLORS, NUM_ACTIONS, TASKS, describe, rename_colors
+from harness.config import configure
+from harness.task import open_task
 from options import OPTION_SETS, make_option
-from teacher import COLORS, EveryOption, RecordedReplies, Teacher, read_replies, rename_colors
+from rollout import evaluation_seeds
+from teacher import (
+    NO_PLAN,
+    EveryOption,
+    OptionShapeError,
+    RecordedReplies,
+    Teacher,
+    UnknownStateError,
+    read_replies,
+    stack_policies,
+)
 
 REPLIES = Path(__file__).parents[1] / "replies"
-NO_PLAN = "(not a plan)"
 
 
 class Toy:
@@ -65,7 +76,7 @@ def test_eq1_the_first_option_that_is_not_finished_acts():
     # east 0.1; north 0.3 + 0.2, in two wordings; either 0.4, with half of it for each of its actions
     np.testing.assert_allclose(teacher(None).policies, [[0.1, 0.5, 0.2, 0.2]], atol=1e-7)
     assert teacher.option_probabilities(None) == {
-        TOYS["east"]: pytest.approx(0.1), TOYS["north"]: pytest.approx(0.5), TOYS["either"]: pytest.approx(0.4),
+        "east": pytest.approx(0.1), "north": pytest.approx(0.5), "either": pytest.approx(0.4),
     }  # fmt: skip
     assert not teacher.invalid_plans
 
@@ -135,9 +146,11 @@ def test_hard_mode_follows_the_most_frequent_plan_only():
 
 def test_rename_colors_in_order_of_appearance():
     text = "The agent observes a grey key, a red key, a grey door, and holds a green key."
-    renamed, originals = rename_colors(text)
+    renamed, restore = rename_colors(text)
     assert renamed == "The agent observes a red key, a blue key, a red door, and holds a green key."
-    assert [originals[color] for color in ("red", "blue", "green")] == ["grey", "red", "green"]  # the way back
+    assert restore("drop green key, go to second red key") == "drop green key, go to second grey key"  # the way back
+    assert restore("open blue door") == "open red door"
+    assert restore(renamed) == text
     unchanged = "The bored agent observes nothing reddish, and holds a greyhound."  # whole words only
     assert rename_colors(unchanged)[0] == unchanged
 
@@ -160,7 +173,7 @@ def test_the_llm_is_asked_with_renamed_colors_and_its_plan_named_back():
         made.append(name)
         return Toy([1, 0])
 
-    teacher = Teacher(ask, lambda text: text, make, 2)
+    teacher = Teacher(ask, lambda text: text, make, 2, canonicalize=rename_colors)
     teacher("The agent observes a blue key, and holds a red key.")
     teacher("The agent observes a blue key, and holds a red key.")
     assert asked == ["The agent observes a red key, and holds a blue key."]  # the same state is asked once
@@ -171,7 +184,8 @@ def test_a_color_that_the_state_does_not_name_is_not_taken_for_one_that_it_does(
     # The LLM reads "a red key" and answers about a blue one that is not there; the key in the room is in fact blue.
     present, absent = Toy([1, 0]), Toy([0, 1], can_start=False)
     teacher = Teacher(lambda _: {"go to blue key": 0.5, "go to red key": 0.5}, lambda _: "a blue key",
-                      lambda name: present if name == "go to blue key" else absent, 2)  # fmt: skip
+                      lambda name: present if name == "go to blue key" else absent, 2,
+                      canonicalize=rename_colors)  # fmt: skip
     np.testing.assert_allclose(teacher(None).policies, [[1, 0]])
     assert sum(teacher.invalid_plans.values()) == 1
 
@@ -242,8 +256,10 @@ def test_read_replies_allows_rounding_and_blank_lines(tmp_path):
 def test_an_unrecorded_state_is_an_error_that_names_it_and_the_file(tmp_path):
     path = write(tmp_path, GOOD)
     assert RecordedReplies(path)("s") == {"explore": 1.0}
-    teacher = Teacher(RecordedReplies(path), lambda _: "a grey key", make_option, NUM_ACTIONS)
-    with pytest.raises(LookupError) as error:
+    teacher = Teacher(
+        RecordedReplies(path), lambda _: "a grey key", make_option, NUM_ACTIONS, canonicalize=rename_colors
+    )
+    with pytest.raises(UnknownStateError) as error:
         teacher(None)
     assert str(path) in str(error.value)
     assert "'a red key'" in str(error.value)  # as it is looked up
@@ -252,31 +268,51 @@ def test_an_unrecorded_state_is_an_error_that_names_it_and_the_file(tmp_path):
     assert RecordedReplies(path)("a red key")
 
 
+def test_a_silent_teacher_says_nothing_in_an_unknown_state_and_tells_of_it(tmp_path):
+    told = []
+    teacher = Teacher(RecordedReplies(write(tmp_path, GOOD)), str, lambda _: Toy([1, 0]), 2,
+                      unknown_state="silent", on_unknown=told.append)  # fmt: skip
+    for state in ("s", "grey", "grey", "t"):
+        advice = teacher(state)
+        assert (advice.policies.shape, advice.policies.dtype) == ((1, 2), np.float32)
+        assert advice.prior.tolist() == [state == "s"]
+    assert teacher.option_probabilities("grey") is None
+    assert told == ["grey", "t"]  # each state once
+    assert teacher.pop_statistics()["unknown_share"] == pytest.approx(4 / 5)
+
+
+def test_policies_that_do_not_fit_are_named():
+    assert stack_policies([TOYS["east"], TOYS["either"]], None, 4).tolist() == [[1, 0, 0, 0], [0, 0, 0.5, 0.5]]
+    for options in ([TOYS["east"], Toy([1, 0])], [Toy([1, 0])]):
+        with pytest.raises(OptionShapeError, match=r"\(2,\).*must be of shape \(4,\)"):
+            stack_policies(options, None, 4)
+
+
 def test_every_option_advises_for_itself():
-    toys = {"go red": Toy([1, 0, 0, 0]), "explore": Toy([0, 0, 0.5, 0.5]), "drop red": TOYS["finished"],
-            "open red": TOYS["absent"]}  # fmt: skip
-    every = EveryOption(["explore", "go {}", "drop {}", "open {}"], lambda _: "a red key", toys.__getitem__)
-    # share 0 for the one that has ended and the one that cannot start
+    toys = {"go red": Toy([1, 0, 0, 0]), "drop red": TOYS["finished"], "open red": TOYS["absent"]}
+    every = EveryOption(lambda state: [f"{verb} {state}" for verb in ("go", "drop", "open")],
+                        lambda _: "red", toys.__getitem__, 4)  # fmt: skip
+    # prior 0 for the one that has ended and the one that cannot start
     advice = every(None)
-    np.testing.assert_array_equal(advice.policies[:2], [[0, 0, 0.5, 0.5], [1, 0, 0, 0]])
-    assert advice.shares.tolist() == [1, 1, 0, 0]
+    np.testing.assert_array_equal(advice.policies, [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]])
+    assert advice.prior.tolist() == [1, 0, 0]
     assert every.pop_statistics() == {}
 
 
 def test_every_option_in_a_room():
-    names = ["explore", "go to {} key", "pick up {} key", "drop {} key", "go to {} door", "open {} door"]
-    every = EveryOption(names, describe, make_option)
-    (env,) = make_rooms("SimpleDoorKey", 1)
+    task = open_task(configure({"env": "SimpleDoorKey"}))
+    every = EveryOption(task.name_options, task.describe, task.make_option, task.num_actions)
+    env = task.make_env()
     memory, _ = env.reset(seed=0)
     memory[:, :, :3] = env.grid.encode()
     memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
     advice = every(memory)
     assert (advice.policies.shape, advice.policies.dtype) == ((6, NUM_ACTIONS), np.float32)
     # Everything is seen and nothing held: explore and drop have nothing to do, the other four have.
-    assert advice.shares.tolist() == [0, 1, 1, 0, 1, 1]
+    assert advice.prior.tolist() == [0, 1, 1, 0, 1, 1]
     memory[:, :, :3] = 0
     memory[tuple(env.agent_pos)][:3] = (1, 0, 0)
-    assert every(memory).shares.tolist() == [1, 0, 0, 0, 0, 0]  # nothing is seen: only explore can start
+    assert every(memory).prior.tolist() == [1, 0, 0, 0, 0, 0]  # nothing is seen: only explore can start
 
 
 def book(task):
@@ -290,7 +326,9 @@ def reached(task, option_set):
     nouns = (
         ("{} key", "{} door", "second {} door") if task != "ColoredDoorKey" else ("red key", "blue key", "blue door")
     )
-    teacher = Teacher(RecordedReplies(REPLIES / f"{task}.jsonl"), describe, option, NUM_ACTIONS)
+    teacher = Teacher(
+        RecordedReplies(REPLIES / f"{task}.jsonl"), describe, option, NUM_ACTIONS, canonicalize=rename_colors
+    )
     env = TASKS[task](max_steps=150)
     for seed in range(90):
         memory, _ = env.reset(seed=seed)
@@ -314,6 +352,7 @@ def reached(task, option_set):
     return texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option_set", OPTION_SETS)
 @pytest.mark.parametrize("task", TASKS)
 def test_the_book_holds_every_reachable_state_and_no_other(task, option_set):
@@ -368,8 +407,9 @@ def test_recorded_plans_are_plans_and_say_where_they_came_from(task):
 
 
 def test_the_llm_alone_opens_the_door_of_simple():
-    teacher = Teacher(RecordedReplies(REPLIES / "SimpleDoorKey.jsonl"), describe, make_option, NUM_ACTIONS)
-    rng, (env,) = np.random.default_rng(0), make_rooms("SimpleDoorKey", 1)
+    replies = RecordedReplies(REPLIES / "SimpleDoorKey.jsonl")
+    teacher = Teacher(replies, describe, make_option, NUM_ACTIONS, canonicalize=rename_colors)
+    rng, env = np.random.default_rng(0), TASKS["SimpleDoorKey"]()
     returns = []
     for seed in evaluation_seeds(100):
         memory, _ = env.reset(seed=seed)

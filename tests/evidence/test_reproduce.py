@@ -83,15 +83,6 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
     assert json.loads((metrics.parent / "provenance.json").read_text())["torch"] == version("torch")
 
 
-@pytest.mark.slow
-def test_faulty_teachers_are_measured_and_drawn(tmp_path):
-    process = call(tmp_path, "queries", "--jobs", "2")
-    assert process.wait(timeout=300) == 0, process.stderr.read()
-    lines = (tmp_path / "results/quick/queries.md").read_text().splitlines()[4:]
-    assert [line.split(" | ")[0] for line in lines] == [f"| SimpleDoorKey-questions-{n}" for n in (0, 1, 2, 4, 6)]
-    assert (tmp_path / "results/quick/queries.png").exists()
-
-
 def test_nav_and_pick_is_drawn_from_the_runs_that_there_are(tmp_path, make_run, capsys):
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     reproduce.main(["fig6", *folders])

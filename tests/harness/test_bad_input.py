@@ -86,6 +86,13 @@ def test_a_flag_of_another_task(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_flag_of_another_task_than_the_runs(finished, capsys):
+    before = contents(finished)
+    line = refused(capsys, "--resume", finished, "--max-steps", "3")
+    assert re.search(r"--max-steps is a setting of another task.*DivergedDoorKey", line)
+    assert contents(finished) == before
+
+
 def test_unknown_flag_is_named(capsys, tmp_path):
     assert "--lambda" in refused(capsys, "--lambda", "3")
     assert not list(tmp_path.iterdir())
@@ -181,7 +188,7 @@ def test_a_run_keeps_its_settings(flag, name, value, stored, finished, capsys):
         '{"env": "SimpleDoorKey", "unknown": 1}',
         '{"env": "SimpleDoorKey", "iterations": "many"}',
         '{"env": "SimpleDoorKey", "lambda_0": null}',
-    ],  # fmt: skip
+    ],
 )
 @pytest.mark.parametrize("flag", ["--resume", "--eval"])
 def test_corrupt_config(flag, text, finished, capsys):
@@ -257,6 +264,7 @@ def test_a_flipped_bit_is_noticed(finished, capsys, no_pictures):
     assert "checkpoint.pt" in refused(capsys, "--resume", finished)
 
 
+@pytest.mark.slow
 def test_damage_within_the_pickle_is_one_line(finished, capsys):
     """Bits turned in the part of the checkpoint that says what is where: read or refused, nothing else."""
     path, rng, outcomes = finished / "checkpoint.pt", random.Random(0), set()

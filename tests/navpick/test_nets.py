@@ -17,6 +17,7 @@ def one_thread():
 
 
 NUM_ACTIONS, NUM_SENSORS = 11, 19
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in STUDENTS]
 
 
 def observe(rows):
@@ -52,7 +53,7 @@ def test_resnet18_has_its_shapes_and_its_17_convolutions():
     assert (kernels.count((7, 7)), kernels.count((3, 3)), kernels.count((1, 1))) == (1, 16, 3)
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("num_teachers", [1, 2])
 def test_depth_students_speak_of_a_batch(name, num_teachers):
     student, observations = STUDENTS[name](NUM_ACTIONS, num_teachers, num_sensors=NUM_SENSORS), observe(3)
@@ -87,7 +88,7 @@ def test_depth_body_takes_the_image_row_by_row_and_then_the_sensors():
         student(observations[:, 1:])
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_untrained_student_hardly_ever_stops(name):
     policy = STUDENTS[name](NUM_ACTIONS, num_sensors=NUM_SENSORS, std=0.5)(observe(20)).policy
     stops = 1 - policy.base_dist.cdf(torch.zeros(20, NUM_ACTIONS))[:, -1].double()
@@ -96,7 +97,7 @@ def test_an_untrained_student_hardly_ever_stops(name):
     assert policy.mean[:, :-1].abs().max() < 0.1  # the other ten know nothing yet
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_depth_student_comes_back_from_a_file(name, tmp_path):
     student, other = (STUDENTS[name](NUM_ACTIONS, 2, num_sensors=NUM_SENSORS) for _ in range(2))
     student.policy.log_std.data.normal_()

@@ -1,0 +1,134 @@
+"""Nav & Pick as train.py sees it: settings, learned options, states, answers, advice."""
+
+import importlib.util
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+import ppo
+import train
+from harness.cli import InputError
+from harness.config import configure
+from harness.run_files import write_weights
+from harness.task import check_task, open_task
+from llm.prompts import Prompt
+from llm.replies import read_answer
+from navpick import envs, options
+from navpick.layout import NUM_SENSORS, sensor_slice
+from navpick.nets import STUDENTS
+from navpick.task import learned_policies
+from nets import small_student
+from teacher import NO_PLAN, EveryOption, Teacher, read_replies
+from tests.navpick.readings import readings
+
+TASK = open_task(configure({"env": "habitat-navpick"}))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("habitat_sim") is not None, reason="habitat-sim is installed")
+def test_without_habitat_there_is_one_line(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--env", "habitat-navpick", "--run-dir", str(tmp_path / "run")])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Habitat is not installed" in line
+    assert "conda env create -f environment.yml" in line
+
+
+def test_options_of_another_task():
+    with pytest.raises(InputError, match="choose from paper, repaired"):
+        check_task(open_task(configure({"options": "scripted"})))
+    with pytest.raises(InputError, match=r"a student\.pt for each of navigate, pick"):
+        learned_policies(configure({"env": "habitat-navpick", "options": "paper"}))
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "paper")) for kind in STUDENTS]
+)
+def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
+    paths, students = [tmp_path / "nav.pt", tmp_path / "pick.pt"], []
+    for path in paths:
+        students.append(STUDENTS[kind](11, num_sensors=NUM_SENSORS))
+        torch.nn.init.normal_(students[-1].actor.weight)
+        write_weights(path, students[-1].state_dict())
+    task = open_task(configure({"env": "habitat-navpick", "options": ",".join(map(str, paths))}))
+    make_option = task.make_option
+    observation = readings(obj_start_gps_compass=(2.0, 0.1))
+    for name, student in zip(options.OPTIONS, students):
+        policy = student(torch.from_numpy(observation)[None]).policy
+        mean, deviation = make_option(name).policy(observation)
+        np.testing.assert_allclose(mean, policy.mean[0].detach(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(deviation, policy.stddev[0].detach(), rtol=1e-5)
+        assert make_option(name).is_done is options.OPTIONS[name].is_done
+    with pytest.raises(ValueError, match="dance"):
+        make_option("dance")
+
+
+@pytest.mark.parametrize("what", ["of another task", "no file", "no weights"])
+def test_options_that_cannot_be_loaded(what, tmp_path):
+    path = tmp_path / "nav.pt"
+    if what == "of another task":
+        write_weights(path, small_student(7).state_dict())
+    elif what == "no weights":
+        path.write_text("a picture of a robot")
+    with pytest.raises(InputError) as error:
+        learned_policies(configure({"env": "habitat-navpick", "options": f"{path},{path}"}))
+    line = str(error.value)
+    assert "\n" not in line
+    assert str(path) in line
+    assert {"of another task": "not the student.pt of an option", "no file": "No such file"}.get(what, "") in line
+
+
+def all_states():
+    """Every state text: what is seen, what else, and what is held."""
+    for near, target, others, holding in itertools.product((0, 1), repeat=4):
+        observation = readings(obj_start_gps_compass=(0.6 if near else 2.0, 0.0), is_holding=holding)
+        observation[sensor_slice("sees_target")] = target
+        observation[sensor_slice("sees_others")] = others
+        yield envs.describe(observation)
+
+
+def test_the_recorded_answers_know_every_state():
+    book = read_replies(TASK.book)
+    assert set(book) == set(all_states())
+    assert len(book) == 8
+
+
+@pytest.mark.parametrize(
+    ("answer", "plan"),
+    [
+        ("Scene: ...\nReasoning: pick needs reach\nDecision: navigate, pick", "navigate, pick"),
+        ("Decision: 1. Go to the target object 2. grab it", "navigate, pick"),
+        ("Decision: wait", NO_PLAN),
+        ("Reasoning: it should navigate", NO_PLAN),
+    ],
+)
+def test_plans_of_the_robot(answer, plan):
+    record = {"answer": answer, "state": "The robot sees no objects, and holds nothing."}
+    assert read_answer(record, Prompt.of(TASK)) == {plan: 1.0}
+
+
+def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
+    shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
+    teacher = Teacher(lambda _: shares, lambda _: "a state", options.make_option, None)
+    far, near = (
+        readings(obj_start_gps_compass=(2.0, 0.0), corner_ahead=1.0, corner_left=0.0, path_length=1.0),
+        readings(obj_start_gps_compass=(0.6, 0.0)),
+    )
+    assert teacher(far).prior.tolist() == [1.0]  # pick cannot start, singing is no option
+    np.testing.assert_array_equal(teacher(far).policies[0], options.OPTIONS["navigate"].policy(far))
+    assert teacher(near).prior.tolist() == [1.0]  # navigate is done, pick acts in both plans
+    nobody = Teacher(lambda _: {"sing": 1.0}, lambda _: "", options.make_option, None)(far)
+    assert len(nobody.prior) == 0
+    every = EveryOption(lambda _: list(options.OPTIONS), lambda _: "", options.make_option, None)(far)
+    assert every.prior.tolist() == [1.0, 0.0]
+    stacked, policies = train.stack_advice([teacher(far), nobody, every], TASK)
+    assert stacked.tolist() == [[1, 0], [0, 0], [1, 0]]
+    assert policies.shape == (3, 2, 2, 11)
+    np.testing.assert_array_equal(policies[2], every.policies)
+    none, empty = train.stack_advice([nobody, nobody], TASK)
+    assert none.tolist() == [[0], [0]]
+    weights, to_uniform = ppo.weigh_teachers(torch.zeros(2, 1), none)
+    policy = ppo.DiagonalGaussian(11, 0.5)(torch.zeros(2, 11))
+    assert ppo.distance(weights, empty, policy).tolist() == to_uniform.tolist() == [0, 0]
