@@ -244,8 +244,8 @@ def update(
     The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each
     epoch.
 
-    Several workers, each with its own batch, go through the same gradient steps (ddppo.py).  steps: in all their
-    batches together.  average_gradients: given the student's weights and the number of rows that their gradients are
+    Several workers, each with its own batch, go through the same gradient steps (harness/workers.py).  steps: in all
+    their batches together.  average_gradients: given the student's weights and the number of rows that their gradients are
     means over, makes them means over all workers' rows.
     """
     history: list[dict[str, Tensor]] = []

@@ -323,20 +323,22 @@ def demonstrate() -> None:
 
 
 def main() -> None:
-    """Demonstrate Eq. (1); with arguments run a command of llm/commands.py, or show a book where llm/ is missing."""
-    if len(sys.argv) == 1:
-        return demonstrate()
+    """Demonstrate Eq. (1), or show a book; other commands are in llm/commands.py."""
     try:
-        from llm.commands import main as run_command
-    except ModuleNotFoundError:
-        try:
-            command, book = sys.argv[1:]
-            show(read_replies({"show": book}[command]))
-        except (KeyError, OSError, ValueError) as error:
-            print(f"teacher.py: alone it takes show BOOK, the rest wants the folder llm/ ({error})", file=sys.stderr)
-            raise SystemExit(2) from None
-    else:
-        run_command()
+        if len(sys.argv) == 1:
+            demonstrate()
+        elif len(sys.argv) == 3 and sys.argv[1] == "show" and not sys.argv[2].startswith("-"):
+            show(read_replies(sys.argv[2]))
+        else:
+            from llm.commands import main as run_command
+
+            run_command()
+    except ModuleNotFoundError as error:
+        print(f"teacher.py: wants the folders llm/ and harness/ beside it for this command ({error})", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (OSError, ValueError) as error:
+        print(f"teacher.py: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

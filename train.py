@@ -17,7 +17,6 @@ eval.json, curve.png and play.gif. The data flows one way:
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -34,9 +33,9 @@ import torch
 import annealing
 import ppo
 import teacher as teachers
-from harness.cli import InputError, errors_in_one_line, exit_with_error
+from harness.cli import InputError, errors_in_one_line
 from harness.config import Config, config_class, configure, flag, parse, stored_config
-from harness.find import absolute_env, own_traceback
+from harness.find import absolute_env
 from harness.report import report
 from harness.run_files import (
     Run,
@@ -313,38 +312,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workers = Workers()
     with errors_in_one_line("train.py"):
         config, only_evaluate = open_run(arguments, workers) if workers.rank == 0 else (Config(), False)
-    workers.join()
-    settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
-    task = open_task(config_class(settings["env"])(**settings))
-    run_dir = Path(task.config.run_dir)
-    resuming = f"what was trained is kept, go on with: python train.py --resume {run_dir}"
-    try:
-        query = make_query(task)
-        if not only_evaluate and task.config.method != "llm-only" and not train(task, run_dir, workers, query):
-            raise KeyboardInterrupt
-        workers.leave()
-        if workers.rank > 0:
-            os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
-        evaluate_and_report(task, run_dir, workers, query)
-    except KeyboardInterrupt:
-        print(f"stopped; {resuming}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except teachers.UnknownStateError as error:
-        exit_with_error("train.py", f"{error}; {recording(task, run_dir / UNKNOWN_STATES)}; {resuming}")
-    except OSError as error:
-        exit_with_error("train.py", f"{error}; make room or give access; {resuming}")
-    except (LLMError, task.Error) as error:
-        exit_with_error("train.py", f"{error}; {resuming}")
-    except LostWorkerError as error:
-        exit_with_error("train.py", f"{error}; with any number of workers, {resuming}")
-    except (RunFileError, InputError) as error:
-        exit_with_error("train.py", str(error))
-    except Exception as error:
-        told = own_traceback(error, inspect.getfile(type(task)))
-        if not told:
-            raise
-        print(f"{told}train.py: the task failed; {resuming}", file=sys.stderr)
-        raise SystemExit(1) from None
+        workers.join()
+        settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
+        task = open_task(config_class(settings["env"])(**settings))
+        run_dir = Path(task.config.run_dir)
+        resuming = f"what was trained is kept, go on with: python train.py --resume {run_dir}"
+        try:
+            query = make_query(task)
+            if not only_evaluate and task.config.method != "llm-only" and not train(task, run_dir, workers, query):
+                raise KeyboardInterrupt
+            workers.leave()
+            if workers.rank > 0:
+                os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
+            evaluate_and_report(task, run_dir, workers, query)
+        except KeyboardInterrupt:
+            print(f"stopped; {resuming}", file=sys.stderr)
+            raise SystemExit(130) from None
+        except teachers.UnknownStateError as error:
+            raise InputError(f"{error}; {recording(task, run_dir / UNKNOWN_STATES)}; {resuming}") from None
+        except OSError as error:
+            raise InputError(f"{error}; make room or give access; {resuming}") from None
+        except (LLMError, task.Error) as error:
+            raise InputError(f"{error}; {resuming}") from None
+        except LostWorkerError as error:
+            raise InputError(f"{error}; with any number of workers, {resuming}") from None
+        except RunFileError as error:
+            raise InputError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ SPEED, RADIUS, LIMIT = 0.15, 0.12, 60  # of a step; of a point; most steps
 class ReachEnv(gym.Env):
     """A hand in a square of side 2; to touch the second point before the first ends the episode without a reward."""
 
-    observation_space = gym.spaces.Box(
-        -2, 2, (8,), np.float32
-    )  # ways to red and blue, hand, order, whether the first is touched
+    observation_space = gym.spaces.Box(-2, 2, (8,), np.float32)  # the ways to red and blue; hand, order, what is done
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     render_mode = "rgb_array"
 
@@ -74,32 +72,21 @@ class Reach:
     option_names = ("touch red", "touch blue")
     rules = "You guide a hand to a red and a blue point. They must be touched in the order that the state tells."
     option_help = "Options: touch red; touch blue."
-    scene = "the order, and what has been touched"
     examples = (
-        ("The order is red, then blue; nothing has been touched yet.",
-         "Scene: red comes first.\nReasoning: Red, then blue is left.\nDecision: touch red, touch blue"),
-        ("The order is red, then blue; red has been touched.",
-         "Scene: red is touched.\nReasoning: Blue is left.\nDecision: touch blue"),
+        ("Still to be touched: red, then blue.",
+         "Scene: both are left.\nReasoning: Red comes first.\nDecision: touch red, touch blue"),
+        ("Still to be touched: red.", "Scene: red is left.\nReasoning: Only red is left.\nDecision: touch red"),
     )  # fmt: skip
-    defaults = {
-        "iterations": 100,
-        "episodes": 200,
-        "i1": 20,
-        "i2": 60,
-        "num_trajectories": 20,
-        "epochs": 6,
-        "minibatch_size": 128,
-    }
+    defaults = {"iterations": 120, "episodes": 200, "i1": 20, "i2": 60, "num_trajectories": 20, "minibatch_size": 64}
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """Return the environment above, which can always draw."""
         return ReachEnv()
 
     def describe(self, observation: np.ndarray) -> str:
-        """Return the order and what is done: four texts."""
-        first = int(observation[6])
-        touched = f"{COLORS[first]} has been touched" if observation[7] else "nothing has been touched yet"
-        return f"The order is {COLORS[first]}, then {COLORS[1 - first]}; {touched}."
+        """Return what is left to do: four texts."""
+        first, touched = int(observation[6]), bool(observation[7])
+        return f"Still to be touched: {COLORS[1 - first] if touched else ', then '.join(COLORS[:: 1 - 2 * first])}."
 
     def states(self) -> list[str]:
         """Return all four texts."""

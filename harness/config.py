@@ -142,12 +142,13 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
     start.add_argument("--env", default=Config.env)
     early, _ = start.parse_known_args(arguments)
     folder = getattr(early, "resume", None) or getattr(early, "eval", None)
-    own = find_task(stored_config(Path(folder))["env"] if folder else early.env)
+    env = stored_config(Path(folder))["env"] if folder else early.env
+    own = find_task(env)
     parser = Parser(
         prog="train.py",
         usage="python train.py [--resume RUN_DIR | --eval RUN_DIR] [SETTING ...]",
         description=description,
-        epilog=f"Our tasks: {', '.join(BUILT_IN)}. Yours: docs/own_task.md. Defaults above are those of {early.env}.",
+        epilog=f"Our tasks: {', '.join(BUILT_IN)}. Yours: docs/own_task.md. Defaults above are those of {env}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -169,7 +170,7 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
     known = {f.name for f in fields(getattr(own, "config_class", Config))}
     foreign = sorted(vars(given).keys() - known - {"resume", "eval"})
     if foreign:
-        raise InputError(f"{flag(foreign[0])} is a setting of another task, and not of {early.env}; leave it out")
+        raise InputError(f"{flag(foreign[0])} is a setting of another task, and not of {env}; leave it out")
     return given
 
 

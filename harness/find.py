@@ -7,12 +7,11 @@ import importlib.util
 import json
 import os
 import sys
-import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from harness.cli import InputError
+from harness.cli import OWN_FILES, InputError
 
 BUILT_IN: dict[str, str] = json.loads((Path(__file__).parent / "tasks.json").read_text())  # name -> "module:Class"
 OWN = "one of your own is path/to/file.py:Class or package.module:Class; see docs/own_task.md"
@@ -35,6 +34,8 @@ def find_task(env: str) -> type:
         raise InputError(
             f"--env is {env!r}, and {module.__file__} has no class {name!r}; it has {', '.join(classes) or 'none'}"
         )
+    if env not in BUILT_IN:
+        OWN_FILES.add(str(module.__file__))
     return getattr(module, name)
 
 
@@ -60,6 +61,7 @@ def import_file(path: Path) -> ModuleType:
         sys.path.append(str(root))  # at the end: a file beside the user's must not hide one of ours
     if len(names) > 1:
         return import_module(".".join(names), str(path))
+    OWN_FILES.add(str(path))
     spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -89,13 +91,3 @@ def import_module(name: str, env: str) -> ModuleType:
 def syntax_error(error: SyntaxError) -> InputError:
     """Return a syntax error as a line with file and number."""
     return InputError(f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}")
-
-
-def own_traceback(error: BaseException, file: str) -> str:
-    """Return an exception's traceback from the first line of a user's file on; "" if it never passed through it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((n for n, frame in enumerate(frames) if Path(frame.filename) == Path(file)), None)
-    if first is None:
-        return ""
-    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(type(error), error)
-    return "Traceback, from your task on:\n" + "".join(lines)

@@ -226,7 +226,7 @@ def append_unknown_state(path: Path, state: str) -> None:
 class Run:
     """Training as its folder and the terminal see it: where it goes on, its progress, rows and checkpoints.
 
-    Used as a context manager around all iterations; a signal stops it after the one that is under way.
+    A signal stops it after the iteration that is under way.
     """
 
     def __init__(

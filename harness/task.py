@@ -1,7 +1,7 @@
 """The door: what a task tells the rest of the code, with a default for all that is not its essence.
 
-A task is a plain class; whatever of `Task` it does not define is mixed in by `open_task`. MiniGrid's tasks (envs.py),
-Habitat's (navpick/task.py) and a user's own (docs/own_task.md) go through the same door.
+A task is a plain class; whatever of `Task` it does not define is mixed in by `open_task`. Our tasks (tasks.json) and a
+user's own (docs/own_task.md) go through the same door.
 """
 
 from __future__ import annotations

@@ -17,9 +17,6 @@ PAPER = {
     ("ppo.py", "MiniGrid"): "which distance is for which of the paper's tasks",
     ("ppo.py", "Habitat"): "which distance is for which of the paper's tasks",
     ("annealing.py", "MiniGrid"): "for which of the paper's tasks its values are",
-    ("harness/task.py", "MiniGrid"): "where the tasks of ours are, in the docstring of the door",
-    ("harness/task.py", "Habitat"): "where the tasks of ours are, in the docstring of the door",
-    ("harness/task.py", "navpick"): "where the tasks of ours are, in the docstring of the door",
 }
 PATHS = sorted(path for pattern in FILES for path in ROOT.glob(pattern))
 

@@ -24,6 +24,7 @@ from teacher import NO_PLAN, EveryOption, Teacher, read_replies
 from tests.navpick.readings import readings
 
 TASK = open_task(configure({"env": "habitat-navpick"}))
+KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "paper")) for kind in STUDENTS]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("habitat_sim") is not None, reason="habitat-sim is installed")
@@ -43,9 +44,7 @@ def test_options_of_another_task():
         learned_policies(configure({"env": "habitat-navpick", "options": "paper"}))
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "paper")) for kind in STUDENTS]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
     paths, students = [tmp_path / "nav.pt", tmp_path / "pick.pt"], []
     for path in paths:
