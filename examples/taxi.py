@@ -67,8 +67,8 @@ Pick up only where the passenger waits, put down only at the destination."""
     defaults = {"iterations": 100, "episodes": 200, "i1": 20, "i2": 60, "num_trajectories": 20, "epochs": 6}
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
-        """Return Taxi-v3; an episode has at most 200 steps."""
-        return gym.make(TAXI, render_mode=render_mode)
+        """Return the taxi, at most 200 steps an episode; rewards are divided by 20, since learning wants them near 1."""
+        return gym.wrappers.TransformReward(gym.make(TAXI, render_mode=render_mode), lambda reward: reward / 20)
 
     def describe(self, observation: int) -> str:
         """Return where the passenger is or wants to go, and whether the taxi is there: 16 texts."""

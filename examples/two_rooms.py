@@ -67,7 +67,7 @@ class TwoRooms:
                  "Scene: no key, a locked door.\nReasoning: The key comes first.\nDecision: pick up key, open door"),
                 ("The key is held, the door is closed.",
                  "Scene: a key, a closed door.\nReasoning: Open it.\nDecision: open door, go to goal"))  # fmt: skip
-    defaults = {"iterations": 100, "episodes": 500, "i1": 15, "i2": 60, "num_trajectories": 20}
+    defaults = {"iterations": 60, "episodes": 200, "i1": 15, "i2": 40, "num_trajectories": 20}
 
     def make_env(self, render_mode: str | None = None) -> Any:
         """Return an environment that observes the whole grid, (8, 8, 3)."""

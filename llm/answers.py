@@ -30,6 +30,8 @@ CHAT_MARK = re.compile(r"<\|[^|>]*\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
 NEXT_TURN = re.compile(r"(?i)\n\W*(?:state|user|human)(?: \d+)?\s*[:：]")
 NEW_LINE = re.compile(r"(?im)\n\s*\n(?!\W*\d[.)])|^[\W_]*(?:state|scene|reasoning|note|explanation)s?\"?\s*[:：]")
 SEPARATORS = re.compile(r"(?i)(?<!\w)(?:step |option )?\d+[.):]|[,;.\n&>→，；。、]|\band then\b|\bthen\b|\band\b")
+NEGATED_PAIR = re.compile(r"(?i)\b(?:do not|don't|don’t|never)\b[^,;.\n]*\band\b")
+SEQUENCE_WORDS = re.compile(r"^(?:first|second|third|next|finally|lastly) (?=\w+ )")
 ORDINALS = {"1st": "first", "2nd": "second", "3rd": "third", "4th": "fourth"}
 
 
@@ -42,6 +44,8 @@ def understand(answer: str, vocabulary: Sequence[str], synonyms: Mapping[str, st
     before names; "do not ..." is no step.
     """
     decision = find_decision(answer)
+    if NEGATED_PAIR.search(decision):  # "do not A and B" may mean either
+        return NO_PLAN
     names = {words(name, {}): name for name in vocabulary}
     plan: list[str] = []
     for clause in filter(None, (words(clause, synonyms) for clause in SEPARATORS.split(decision))):
@@ -71,7 +75,8 @@ def words(clause: str, synonyms: Mapping[str, str]) -> str:
     clause = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", clause).lower()
     clause = re.sub(r"^\W*(?:\d+[.):]|option |step \d+:?)", " ", clause)
     tokens = [ORDINALS.get(token, token) for token in re.findall(r"[^\W_]+", clause)]
-    text = " ".join(token for token in tokens if token not in ("a", "an", "the"))
+    text = SEQUENCE_WORDS.sub("", " ".join(token for token in tokens if token not in ("a", "an", "the")))
+    text = re.sub(r"\b(\w+) it (up|down)\b", r"\1 \2 it", text)
     for pattern, replacement in synonyms.items():
         text = re.sub(rf"\b(?:{pattern})\b", replacement, text)
     return text

@@ -158,7 +158,7 @@ def make_replies(given: Any, task: Task) -> LiveReplies:
     return LiveReplies(
         given.replies or task.reply_folder / book_name(given.teacher_model, given.teacher_mode), endpoint,
         Prompt.of(task), given.teacher_mode, given.teacher_samples, given.teacher_temperature,
-        min(given.teacher_examples, len(task.examples)), given.teacher_workers,
+        given.teacher_examples, given.teacher_workers,
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def make_live_replies(task: Any) -> LiveReplies:
     try:
         return LiveReplies(
             reply_book(task), endpoint, Prompt.of(task), config.teacher_mode, config.teacher_samples,
-            config.teacher_temperature, min(config.teacher_examples, len(task.examples)), config.teacher_workers,
+            config.teacher_temperature, config.teacher_examples, config.teacher_workers,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise InputError(

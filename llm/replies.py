@@ -78,19 +78,18 @@ class LiveReplies:
         mode: str = "soft",
         samples: int = 10,
         temperature: float = 0.7,
-        examples: int | None = None,
+        examples: int = 5,
         workers: int = 4,
     ) -> None:
         """Open or make the book at `path`.
 
         mode: "soft" takes `samples` answers a state at `temperature`, "hard" one at temperature 0, "logprobs" one
-        letter in each rotation of a state's plans.  examples: how many of the prompt's are shown, by default all.
+        letter in each rotation of a state's plans.  examples: how many of the prompt's are shown at most.
         workers: requests at a time.  Raises OSError if the book cannot be made or read, ValueError if the file is not
         a reply book, or was recorded with another model or prompt.
         """
         self.path, self.endpoint, self.prompt, self.mode, self.workers = Path(path), endpoint, prompt, mode, workers
-        self.examples = len(prompt.examples) if examples is None else examples
-        self.samples = 1 if mode == "hard" else samples
+        self.examples, self.samples = examples, 1 if mode == "hard" else samples
         temperature = {"soft": temperature, "hard": 0.0, "logprobs": 1.0}[mode]
         version = prompt.version(mode == "logprobs", self.examples)
         self.origin: dict[str, Any] = {"model": endpoint.model, "prompt": version, "temperature": temperature}

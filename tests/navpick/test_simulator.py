@@ -90,7 +90,7 @@ def test_navigation_is_rewarded_for_the_way_and_the_turns_along_the_path():
     observation, _ = env.reset(seed=1)
     to_go, rewards = [], []
     for _ in range(60):
-        ahead, left = read(observation, "corner")
+        (ahead,), (left,) = read(observation, "corner_ahead"), read(observation, "corner_left")
         to_go.append(2.0 * read(observation, "path_length")[0] + abs(np.arctan2(left, ahead)))
         observation, reward, *_ = env.step(options.navigate(observation))
         rewards.append(reward)
