@@ -31,6 +31,10 @@ def understood(answer):
         ("<think>Decision: explore</think>Decision: {drop blue key, walk to red key}", "drop blue key, go to red key"),
         ("I would say Decision: explore. No. Decision: open red door", "open red door"),
         ("go to red key", "go to red key"),
+        ("Decision: first approach the red key, then pick it up", PLAN),
+        ("Decision: grab the blue key, then put it down", "pick up blue key, drop blue key"),
+        ("Decision: do not explore and drop the red key", NO_PLAN),  # drop it, or do not?
+        ("Decision: go to the second red door, finally unlock it", "go to second red door, open second red door"),
         ("Reasoning: go to red key, then the red door is", NO_PLAN),  # cut off
         ("<think>go to red key", NO_PLAN),  # cut off
         ("Decision: go to X", NO_PLAN),
