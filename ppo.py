@@ -245,8 +245,8 @@ def update(
     epoch.
 
     Several workers, each with its own batch, go through the same gradient steps (harness/workers.py).  steps: in all
-    their batches together.  average_gradients: given the student's weights and the number of rows that their gradients are
-    means over, makes them means over all workers' rows.
+    their batches together.  average_gradients: given the student's weights and the number of rows that their gradients
+    are means over, makes them means over all workers' rows.
     """
     history: list[dict[str, Tensor]] = []
     weights = list(student.parameters())

@@ -77,7 +77,8 @@ class Reach:
          "Scene: both are left.\nReasoning: Red comes first.\nDecision: touch red, touch blue"),
         ("Still to be touched: red.", "Scene: red is left.\nReasoning: Only red is left.\nDecision: touch red"),
     )  # fmt: skip
-    defaults = {"iterations": 120, "episodes": 200, "i1": 20, "i2": 60, "num_trajectories": 20, "minibatch_size": 64}
+    defaults = {"iterations": 120, "episodes": 200, "i1": 30, "i2": 70, "num_trajectories": 20}
+    defaults |= {"epochs": 10, "minibatch_size": 128}
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """Return the environment above, which can always draw."""

@@ -64,10 +64,11 @@ Pick up only where the passenger waits, put down only at the destination."""
          "Scene: passenger in the taxi, arrived.\nReasoning: It can get out.\nDecision: put down"),
     )  # fmt: skip
     synonyms = {"drive to|move to": "go to", "(pick up|put down)(?: passenger| at \\w+)+": r"\1"}
-    defaults = {"iterations": 100, "episodes": 200, "i1": 20, "i2": 60, "num_trajectories": 20, "epochs": 6}
+    defaults = {"iterations": 100, "episodes": 200, "num_trajectories": 20, "epochs": 6, "entropy_coef": 0.01}
+    defaults |= {"lambda_0": 1.0, "i1": 15, "i2": 30}  # soon on its own: the LLM errs
 
     def make_env(self, render_mode: str | None = None) -> gym.Env:
-        """Return the taxi, at most 200 steps an episode; rewards are divided by 20, since learning wants them near 1."""
+        """Return the taxi, at most 200 steps an episode; rewards are divided by 20, to be near 1."""
         return gym.wrappers.TransformReward(gym.make(TAXI, render_mode=render_mode), lambda reward: reward / 20)
 
     def describe(self, observation: int) -> str:

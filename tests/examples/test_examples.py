@@ -204,14 +204,7 @@ def test_a_syntax_error_is_told_with_file_and_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        pytest.param(
-            "return np.eye(2)[self.step]",
-            "return np.eye(2)[self.nothing]",
-            id="before training",
-            marks=pytest.mark.xfail(
-                reason="train.check_run shows the whole traceback, ours too", raises=AttributeError
-            ),
-        ),
+        pytest.param("return np.eye(2)[self.step]", "return np.eye(2)[self.nothing]", id="before training"),
         pytest.param("super().reset(seed=seed)", "assert (seed or 0) < 5; super().reset(seed=seed)", id="in training"),
     ],
 )
@@ -223,7 +216,7 @@ def test_an_exception_in_a_users_code_keeps_its_traceback_from_there_on(write, o
     assert frames[0] == str(tmp_path / "corridor.py")
 
 
-# ------------------------------------------------------------------------------------------- where a task is found again
+# ------------------------------------------------------------------------------------------ where a task is found again
 
 
 def test_a_run_goes_on_and_is_measured_from_another_folder(write, tmp_path, monkeypatch, capsys, no_pictures):
@@ -273,6 +266,18 @@ def test_a_state_without_an_answer_stops_a_run_and_says_how_to_record_one(write,
     said = fail(capsys, command(write(), run_dir="run"))
     assert "python teacher.py record --env" in said
     assert (tmp_path / "run" / "unknown_states.jsonl").exists()
+
+
+def test_the_example_of_the_page_does_what_the_page_says(tmp_path, no_pictures):
+    page = (ROOT / "docs" / "own_task.md").read_text()
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", page)
+    (book,) = re.findall(r'(?m)(?:^\{"state".*\n)+', page)
+    (tmp_path / "corridor.py").write_text(code)
+    (tmp_path / "replies").mkdir()
+    (tmp_path / "replies" / "Corridor.jsonl").write_text(book)
+    arguments = ["--env", "corridor.py:Corridor", "--iterations", "2", "--episodes", "20", "--run-dir", "run"]
+    train.main([*arguments, "--i1", "1", "--i2", "2"])
+    assert json.loads(Path("run/eval.json").read_text())["teacher"]["success"] == 1
 
 
 @pytest.mark.slow
