@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -330,10 +331,8 @@ def main() -> None:
         elif len(sys.argv) == 3 and sys.argv[1] == "show" and not sys.argv[2].startswith("-"):
             show(read_replies(sys.argv[2]))
         else:
-            from llm.commands import main as run_command
-
-            run_command()
-    except ModuleNotFoundError as error:
+            runpy.run_module("llm.commands", run_name="__main__")  # as a program: nothing here depends on it
+    except ImportError as error:
         print(f"teacher.py: wants the folders llm/ and harness/ beside it for this command ({error})", file=sys.stderr)
         raise SystemExit(2) from None
     except (OSError, ValueError) as error:

@@ -1,8 +1,12 @@
-"""What a finished run is reported as: a table beside the paper's numbers, eval.json, play.gif and curve.png."""
+"""What a finished run is reported as: a table beside the paper's numbers, eval.json, play.gif and curve.png.
+
+python -m harness.report RUN_DIR          # the last row of its metrics; curve.png is drawn anew
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.cli import exit_with_error
 from harness.run_files import atomically, read_metrics
 from harness.task import Task
 from rollout import Act, Decision, evaluate, evaluation_seeds, rollout
@@ -135,3 +140,19 @@ def draw_curve(run_dir: Path) -> None:
     bottom.set_yscale("symlog", linthresh=0.1)
     figure.savefig(run_dir / "curve.png", dpi=150)
     plt.close(figure)
+
+
+def main() -> None:
+    """Print where a run is and draw its curve."""
+    run_dir = Path(" ".join(sys.argv[1:]))
+    rows = read_metrics(run_dir / "metrics.csv")
+    if not rows:
+        exit_with_error(__file__, f"{run_dir} has no metrics.csv with a row; give the folder of a run")
+    for name, value in rows[-1].items():
+        print(f"{name:16}{value}")
+    draw_curve(run_dir)
+    print(f"drawn: {run_dir / 'curve.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,5 @@
 """The files of a run, written so that no crash spoils them: settings, metrics, checkpoint, weights.
 
-    python -m harness.run_files RUN_DIR          # the last row of its metrics; curve.png is drawn anew
-
 config.json holds every setting, metrics.csv a row an iteration, checkpoint.pt all that the next iteration depends on.
 Files are written beside their place and moved there whole. Weights are tensors in dictionaries, read with
 `weights_only=True`: no code is run that came in a file.
@@ -14,7 +12,6 @@ import io
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import zipfile
@@ -29,7 +26,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from harness.cli import exit_with_error
 from harness.workers import Workers
 from rollout import is_over
 
@@ -288,21 +284,3 @@ class Run:
             self.log.write(row, {"steps_per_second": speed, **varying})
             self.progress.set_postfix_str(self.log.summary(speed))
             save_checkpoint(self.run_dir, self.config, i + 1, self.total_steps, self.student, self.optimizer, random)
-
-
-def main() -> None:
-    """Print where a run is and draw its curve."""
-    run_dir = Path(" ".join(sys.argv[1:]))
-    rows = read_metrics(run_dir / "metrics.csv")
-    if not rows:
-        exit_with_error(__file__, f"{run_dir} has no metrics.csv with a row; give the folder of a run")
-    for name, value in rows[-1].items():
-        print(f"{name:16}{value}")
-    from harness.report import draw_curve
-
-    draw_curve(run_dir)
-    print(f"drawn: {run_dir / 'curve.png'}")
-
-
-if __name__ == "__main__":
-    main()

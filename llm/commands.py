@@ -195,3 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt:
             print("teacher.py: stopped; the answers that came are kept, the same command goes on", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -56,7 +56,7 @@ def test_teacher_shows_a_book_where_it_lies():
         ("options.py", ["--do", "fly"], "fly"),
         ("options.py", ["--do", "open purple door"], "open purple door"),
         ("teacher.py", ["show", "nowhere.jsonl"], "nowhere.jsonl"),
-        ("-m harness.run_files", ["nowhere"], "nowhere"),
+        ("-m harness.report", ["nowhere"], "nowhere"),
         ("benchmarks/teachers.py", ["nowhere"], "give those of finished runs"),
     ],
 )
@@ -72,7 +72,7 @@ def test_demo_with_bad_input(script, arguments, says):
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("-m harness.run_files", r"iteration +\d+\n[\s\S]*\ndrawn: .*curve\.png\n$"),
+        ("-m harness.report", r"iteration +\d+\n[\s\S]*\ndrawn: .*curve\.png\n$"),
         ("benchmarks/teachers.py", r"\n\| DivergedDoorKey \| the paper's \| soft \| 0 \| .*% \| never \|\n$"),
     ],
 )
