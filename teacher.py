@@ -125,7 +125,7 @@ class Teacher:
             names = [name.strip() for name in wording.split(",")]
             try:
                 self.options.update({name: self.make_option(name) for name in names if name not in self.options})
-            except ValueError:
+            except (ValueError, KeyError):
                 names = []
             plans.append((names, share, wording))
         return plans
