@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,9 +110,12 @@ and brings the arm back to rest, also where it is held already."""
 
     def make_option(self, name: str) -> options.Option:
         """Return a scripted option, or the learned one that --options names."""
-        if not hasattr(self, "_learned"):
-            self._learned = learned_policies(self.config)
-        return options.make_option(name, self._learned)
+        return options.make_option(name, self.learned)
+
+    @cached_property
+    def learned(self) -> dict[str, options.Policy]:
+        """The learned policies that --options names, read once."""
+        return learned_policies(self.config)
 
     def plans(self, state: str) -> Sequence[str]:
         """Return what can be done: go there and pick, or pick."""
