@@ -234,7 +234,7 @@ def evaluate_and_report(task: Task, run_dir: Path, workers: Workers, query: Quer
         actors["teacher"] = act_by_teacher(teacher, task, config.deterministic)
     report(task, run_dir, actors, about, teacher)
     unknown = run_dir / UNKNOWN_STATES
-    if unknown.exists():
+    if config.unknown_state == "silent" and unknown.exists():
         count = len(unknown.read_text().splitlines())
         print(f"warning: {count} states had no answer, and no advice was given there; {recording(task, unknown)}")
     if isinstance(query, LiveReplies):

@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-TAXI = "Taxi-v3" if "Taxi-v3" in gym.registry else "Taxi-v4"  # gymnasium 1.3 numbers it anew
+TAXI = "Taxi-v3" if "Taxi-v3" in gym.registry else "Taxi-v4"  # newer releases of gymnasium have only v4
 LANDMARKS = ("red", "green", "yellow", "blue")  # as Taxi-v3 numbers them; a passenger at 4 is in the taxi
 CELLS = ((0, 0), (0, 4), (4, 0), (4, 3))  # (row, column) of each
 PICK_UP, PUT_DOWN, ABOARD = 4, 5, 4

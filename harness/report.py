@@ -1,6 +1,6 @@
 """What a finished run is reported as: a table beside the paper's numbers, eval.json, play.gif and curve.png.
 
-python -m harness.report RUN_DIR          # the last row of its metrics; curve.png is drawn anew
+python -m harness.report RUN_DIR          # the last row of its metrics, and its curve.png
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     random: torch.Tensor,
 ) -> None:
-    """Write checkpoint.pt, all that the next iteration depends on; environments are seeded anew in each iteration."""
+    """Write checkpoint.pt, all that the next iteration depends on; each iteration seeds its environments."""
     state = {
         "config": asdict(config),
         "iteration": iteration,

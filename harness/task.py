@@ -38,9 +38,7 @@ class Task:
     config_class: ClassVar[type[Config]] = Config  # or one derived from it, with settings of the task's own
     defaults: ClassVar[Mapping[str, Any]] = {}  # settings that differ from Config's defaults
     config: Any  # of that class
-    Error: ClassVar[type[Exception]] = (
-        TaskError  # what its environments raise where they cannot go on, told in one line
-    )
+    Error: ClassVar[type[Exception]] = TaskError  # raised by its environments where they cannot go on
 
     # ---- what a task must say
 
@@ -65,7 +63,7 @@ class Task:
     scene: str = "the state"  # what a state text holds: the LLM is to summarise it
     examples: ClassVar[
         Sequence[tuple[str, str]]
-    ] = ()  # state texts and answers in three lines: Scene, Reasoning, Decision
+    ] = ()  # state texts, answers of three lines: Scene, Reasoning, Decision
     synonyms: ClassVar[Mapping[str, str]] = {}  # regular expression over words -> the words of option names
 
     def plans(self, state: str) -> Sequence[str]:
