@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from harness.cli import InputError, Parser, errors_in_one_line
 from harness.config import Config, configure
 from harness.task import Task, open_task
 from llm.answers import judge_letters
-from llm.endpoint import Endpoint, LLMError
-from llm.prompts import Prompt
-from llm.replies import LiveReplies, book_name
+from llm.endpoint import LLMError
+from llm.query import make_live_replies
+from llm.replies import LiveReplies
 from teacher import MODES, NO_PLAN, Shares, read_records, read_replies, show
 
 
@@ -89,8 +90,6 @@ def record(replies: LiveReplies, states: Sequence[str]) -> None:
 
 def read_states(path: str) -> list[str]:
     """Read state texts, JSON lines {"state": text} as a run leaves them; raises InputError."""
-    import json
-
     try:
         lines = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
         states = [line["state"] for line in lines]
@@ -147,21 +146,6 @@ def make_parser() -> Parser:
     return parser
 
 
-def make_replies(given: Any, task: Task) -> LiveReplies:
-    """Return the LLM and the book of a command; raises OSError or ValueError."""
-    endpoint = Endpoint(
-        given.teacher_url, given.teacher_model, os.environ.get(given.teacher_key_env, ""),
-        given.teacher_max_requests, (given.teacher_prompt_price, given.teacher_completion_price),
-    )  # fmt: skip
-    if not task.rules:
-        raise ValueError(f"{given.env} has no rules, so no LLM can be asked: say in `rules` what is to be done")
-    return LiveReplies(
-        given.replies or task.reply_folder / book_name(given.teacher_model, given.teacher_mode), endpoint,
-        Prompt.of(task), given.teacher_mode, given.teacher_samples, given.teacher_temperature,
-        given.teacher_examples, given.teacher_workers,
-    )  # fmt: skip
-
-
 def compare(given: Any, task: Task) -> None:
     """Score a book beside a reference on the states of the task's own book; raises OSError or ValueError."""
     states = list(task.states())
@@ -180,16 +164,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with errors_in_one_line("teacher.py"):
         given = make_parser().parse_args(arguments)
         try:
-            task = open_task(configure({"env": getattr(given, "env", Config.env)}))
+            names = {f.name for f in fields(Config)}
+            settings = {name: value for name, value in vars(given).items() if name in names and value is not None}
+            task = open_task(configure(settings))
             if given.command == "show":
                 show(read_replies(given.book or task.book))
             elif given.command == "score":
                 compare(given, task)
             elif given.command == "ask":
-                ask(make_replies(given, task), task.canonicalize(given.state)[0])
+                ask(make_live_replies(task), task.canonicalize(given.state)[0])
             else:
                 states = read_states(given.states) if given.states else task.states()
-                record(make_replies(given, task), states)
+                record(make_live_replies(task), states)
         except (OSError, ValueError, LLMError) as error:
             raise InputError(str(error)) from None
         except KeyboardInterrupt:
