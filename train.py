@@ -5,7 +5,7 @@
     python train.py --env my_task.py:MyTask                # a task of your own, see docs/own_task.md
     python train.py --method llm-only                      # the teacher alone
     python train.py --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME    # an LLM of your own as teacher
-    torchrun --nproc_per_node=4 train.py                   # four workers, DD-PPO; also with --resume
+    python train.py --workers 4                            # four processes that train together, DD-PPO
     python train.py --resume RUN_DIR                       # go on where a run was cut off
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
@@ -34,7 +34,7 @@ import annealing
 import ppo
 import teacher as teachers
 from harness.cli import InputError, errors_in_one_line
-from harness.config import Config, config_class, configure, flag, parse, stored_config
+from harness.config import Config, config_class, configure, fit_to_machine, flag, parse, stored_config
 from harness.find import absolute_env
 from harness.report import report
 from harness.run_files import (
@@ -47,7 +47,7 @@ from harness.run_files import (
     write_config,
 )
 from harness.task import Task, check_advice, check_task, open_task
-from harness.workers import LostWorkerError, Workers
+from harness.workers import LostWorkerError, Workers, count_cores
 from llm.endpoint import LLMError
 from llm.query import Query, make_query
 from llm.replies import LiveReplies
@@ -108,7 +108,7 @@ def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.devic
     try:
         device = torch.device(config.device)
         if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", workers.local_rank)
+            device = torch.device("cuda", workers.local_rank % max(1, torch.cuda.device_count()))
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         why = first_line(error)
@@ -262,18 +262,24 @@ def open_run(arguments: Sequence[str] | None, workers: Workers) -> tuple[Config,
         given["replies"] = str(Path(given["replies"]).resolve())
     if "," in given.get("options", ""):
         given["options"] = ",".join(str(Path(path).resolve()) for path in given["options"].split(","))
+    if workers.by_torchrun:
+        if given.get("workers", 0) not in (0, workers.world_size):
+            raise InputError(
+                f"--workers is {given['workers']} but torchrun started {workers.world_size}; leave out one or the other"
+            )
+        given["workers"] = workers.world_size
     if resume is not None or measure is not None:
         run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
-        changeable = {"device", "episodes", "deterministic", "teacher_url", "teacher_key_env", "teacher_workers"}
-        changeable |= {"teacher_max_requests", "teacher_prompt_price", "teacher_completion_price"}
+        changeable = {"workers", "device", "episodes", "deterministic", "teacher_url", "teacher_key_env"}
+        changeable |= {"teacher_workers", "teacher_max_requests", "teacher_prompt_price", "teacher_completion_price"}
         changeable |= {"iterations"} if measure is None else set()
         for name in sorted(given.keys() - changeable):
             if given[name] != stored[name]:
                 raise InputError(
                     f"{flag(name)} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run"
                 )
-        config = config_class(stored["env"])(**{**stored, **given, "run_dir": str(run_dir)})
+        config = fit_to_machine(config_class(stored["env"])(**{**stored, **given, "run_dir": str(run_dir)}))
     else:
         config = configure(given)
         name = f"{config.env.rpartition(':')[2]}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -298,46 +304,70 @@ def check_run(config: Config, workers: Workers) -> None:
     """Raise InputError where a setting, the task, the device or the reply book cannot be used."""
     task = open_task(config)
     check_task(task)
-    if config.num_trajectories < workers.world_size:
+    if config.num_trajectories < config.workers:
         raise InputError(
-            f"--num-trajectories is {config.num_trajectories}; {workers.world_size} workers need at least one episode "
-            "each"
+            f"--num-trajectories is {config.num_trajectories}; {config.workers} workers need at least one episode each"
         )
     make_student(task, workers)
     make_query(task)
 
 
+def run(task: Task, workers: Workers, only_evaluate: bool) -> None:
+    """Train, and let the first worker measure; raises InputError, and KeyboardInterrupt where a signal stopped it."""
+    config = task.config
+    run_dir = Path(config.run_dir)
+    try:
+        query = make_query(task)
+        if trains(config, only_evaluate) and workers.rank == 0:
+            machine = {"workers": config.workers, "cores": count_cores(), "device": config.device, **task.machine}
+            print(", ".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
+        finished = not trains(config, only_evaluate) or train(task, run_dir, workers, query)
+        workers.leave()
+        if workers.rank > 0:
+            os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
+        if not finished:
+            raise KeyboardInterrupt
+        evaluate_and_report(task, run_dir, workers, query)
+    except teachers.UnknownStateError as error:
+        raise InputError(f"{error}; {recording(task, run_dir / UNKNOWN_STATES)}; {resuming(config)}") from None
+    except OSError as error:
+        raise InputError(f"{error}; make room or give access; {resuming(config)}") from None
+    except (LLMError, task.Error) as error:
+        raise InputError(f"{error}; {resuming(config)}") from None
+    except RunFileError as error:
+        raise InputError(str(error)) from None
+
+
+def trains(config: Config, only_evaluate: bool) -> bool:
+    """Return whether there is something to train."""
+    return not only_evaluate and config.method != "llm-only"
+
+
+def resuming(config: Config) -> str:
+    """Return how a run goes on that was cut off."""
+    return f"what was trained is kept, go on with: python train.py --resume {config.run_dir}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, resume, or evaluate; the first worker reads the command line and measures."""
+    """Train, resume, or evaluate; the first worker reads the command line, starts the others and measures."""
     workers = Workers()
     with errors_in_one_line("train.py"):
         config, only_evaluate = open_run(arguments, workers) if workers.rank == 0 else (Config(), False)
-        workers.join()
-        settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
-        task = open_task(config_class(settings["env"])(**settings))
-        run_dir = Path(task.config.run_dir)
-        resuming = f"what was trained is kept, go on with: python train.py --resume {run_dir}"
         try:
-            query = make_query(task)
-            if not only_evaluate and task.config.method != "llm-only" and not train(task, run_dir, workers, query):
-                raise KeyboardInterrupt
-            workers.leave()
-            if workers.rank > 0:
-                os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
-            evaluate_and_report(task, run_dir, workers, query)
+            if workers.rank == 0 and trains(config, only_evaluate):
+                workers.start([sys.executable, __file__], config.workers)
+            workers.join()
+            settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
+            config = config_class(settings["env"])(**settings)
+            run(open_task(config), workers, only_evaluate)
         except KeyboardInterrupt:
-            print(f"stopped; {resuming}", file=sys.stderr)
+            print(f"stopped; {resuming(config)}", file=sys.stderr)
             raise SystemExit(130) from None
-        except teachers.UnknownStateError as error:
-            raise InputError(f"{error}; {recording(task, run_dir / UNKNOWN_STATES)}; {resuming}") from None
-        except OSError as error:
-            raise InputError(f"{error}; make room or give access; {resuming}") from None
-        except (LLMError, task.Error) as error:
-            raise InputError(f"{error}; {resuming}") from None
         except LostWorkerError as error:
-            raise InputError(f"{error}; with any number of workers, {resuming}") from None
-        except RunFileError as error:
-            raise InputError(str(error)) from None
+            workers.end_like_the_lost()
+            raise InputError(f"{error}; with any number of workers, {resuming(config)}") from None
+        finally:
+            workers.leave()
 
 
 if __name__ == "__main__":

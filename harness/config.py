@@ -10,14 +10,17 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable
+
+import torch
 
 import annealing
 import teacher
 from harness.cli import InputError, Parser
 from harness.find import BUILT_IN, find_task
+from harness.workers import count_cores
 
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -49,7 +52,12 @@ class Config:
     seed: int = setting(0, "of all that is random in training; evaluation rooms stay the same", least=0, most=2**63)
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting("", "new folder for the run; by default under runs/, after task, method, seed and time")
-    device: str = setting("cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1")
+    workers: int = setting(
+        1, "processes that train together, DD-PPO; 0: one a core, at most one an episode of an iteration", least=0
+    )
+    device: str = setting(
+        "cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1; auto: cuda where torch sees a GPU"
+    )
     episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
     deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
@@ -128,14 +136,26 @@ def config_class(env: str) -> type[Config]:
 def configure(given: dict[str, Any]) -> Config:
     """Return a configuration of these settings, the task's defaults for the rest, and ours where it has none."""
     env = given.get("env", Config.env)
-    return config_class(env)(**{**getattr(find_task(env), "defaults", {}), **given})
+    return fit_to_machine(config_class(env)(**{**getattr(find_task(env), "defaults", {}), **given}))
+
+
+def fit_to_machine(config: Config) -> Config:
+    """Return the configuration with the number of workers and the device that it leaves to this machine."""
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return replace(
+        config,
+        workers=config.workers or min(count_cores(), config.num_trajectories),
+        device=auto if config.device == "auto" else config.device,
+    )
 
 
 def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:
     """Read the command line; the result holds only what was given. Raises InputError."""
     runs = Parser(prog="train.py", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     runs.add_argument(
-        "--resume", metavar="RUN_DIR", help="go on with a run; --iterations, --device and where the LLM is may change"
+        "--resume",
+        metavar="RUN_DIR",
+        help="go on with a run; --iterations, --workers, --device and where the LLM is may change",
     )
     runs.add_argument("--eval", metavar="RUN_DIR", help="measure a finished run's student, write its eval.json anew")
     start = Parser(prog="train.py", add_help=False, allow_abbrev=False, parents=[runs])

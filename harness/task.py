@@ -104,6 +104,11 @@ class Task:
     anneals_over_steps = False  # whether i1 and i2 are environment steps, not iterations
     paper: ClassVar[Mapping[str, tuple[float, float, float]]] = {}  # Table 3: method -> episode length, return, success
 
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """What training uses of the machine beside workers and device, name -> value, printed when it starts."""
+        return {}
+
     def name_options(self, state: str) -> Sequence[str]:
         """Return the names of the baseline's options in a state, as many in each."""
         return self.option_names

@@ -1,28 +1,38 @@
 """DD-PPO (Wijmans et al. 2020): decentralised, distributed, synchronous; no server, every worker learns.
 
-    torchrun --nproc_per_node=4 train.py       # four workers, each with its own rooms and the same student
+    python train.py --workers 4                # four workers, each with its own rooms and the same student
+    torchrun --nproc_per_node=4 train.py       # the same; with torchrun's other flags on several machines
     python -m harness.workers                  # two workers' averaged gradient beside that of their joined batch
 
 A worker collects experience with its own rooms, then all go through the same gradient steps: each takes the gradient
 on its own rows of a minibatch, and the mean over all rows of all workers is what every optimizer gets. Weights
-that start equal stay equal, so they are never sent. Slow workers are preempted: once a share of the workers has
-collected its experience, the others stop where they are.
+that start equal stay equal, so they are never sent. Under torchrun slow workers are preempted: once a share of the
+workers has collected its experience, the others stop where they are.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Callable
+from typing import IO, Any, Callable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 SYNC_FRACTION = 0.6  # share of the workers that must be done before the others are preempted; Wijmans et al.'s
+
+
+# In the environment of a worker that another one started: where that one's store listens.
+STORE_PORT = "LLM4TEACH_STORE_PORT"
 
 
 class LostWorkerError(RuntimeError):
@@ -39,26 +49,83 @@ def peer_failures() -> Iterator[None]:
         raise LostWorkerError(f"another worker was lost: {reason}".splitlines()[0]) from None
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_starter() -> None:
+    """Wait until the process that started this one is gone, however it ended, and end, too."""
+    os.read(0, 1)  # its end of this pipe closes with it
+    os._exit(0)
+
+
 class Workers:
     """All workers as one of them sees them; a single process is one worker, and sends nothing."""
 
     def __init__(self) -> None:
-        """Read what torchrun says in the environment, if it started this process."""
+        """Read the environment in which torchrun, or the worker of rank 0, started this process."""
         self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.by_torchrun = "WORLD_SIZE" in os.environ and STORE_PORT not in os.environ
+        self.store: Any = None
+        self.started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []  # by this one, each with its stderr
+        if STORE_PORT in os.environ:
+            threading.Thread(target=end_with_starter, daemon=True).start()
+            self.store = dist.TCPStore("127.0.0.1", int(os.environ[STORE_PORT]))
+
+    def start(self, command: Sequence[str], world_size: int) -> None:
+        """Start, on this machine, the workers that are missing to that many; they end with this one."""
+        if world_size == self.world_size:
+            return
+        self.store, self.world_size = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False), world_size
+        for rank in map(str, range(1, world_size)):
+            names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(world_size), STORE_PORT: str(self.store.port)}
+            errors = tempfile.TemporaryFile()  # noqa: SIM115
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=errors, env={**os.environ, **names},
+                start_new_session=True,  # Ctrl-C is for the worker of rank 0
+            )  # fmt: skip
+            self.started.append((process, errors))
 
     def join(self, timeout: timedelta = timedelta(minutes=30)) -> None:
         """Join the process group of all workers.  `timeout`: how long one waits for the others, here and later."""
-        if self.world_size > 1:
-            with peer_failures():
-                backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-                dist.init_process_group(backend, timeout=timeout)
-                self.store = dist.distributed_c10d._get_default_store()
+        if self.world_size == 1:
+            return
+        with peer_failures():
+            if self.rank > 0 and self.store:
+                self.store.add("ready", 1)
+            while self.started and self.store.add("ready", 0) < len(self.started):
+                if any(process.poll() is not None for process, _ in self.started):
+                    raise RuntimeError("it ended before it began")
+                time.sleep(0.02)
+            own_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size)) <= torch.cuda.device_count()
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if own_gpus else "gloo", timeout=timeout, store=self.store, rank=self.rank,
+                world_size=self.world_size,
+            )  # fmt: skip
+            self.store = dist.distributed_c10d._get_default_store()
 
     def leave(self) -> None:
-        """Destroy the process group."""
-        if self.world_size > 1:
+        """Leave the process group, if this worker is in it, and end the workers that this one started."""
+        if dist.is_initialized():
             dist.destroy_process_group()
+        for process, _ in self.started:
+            process.communicate()  # closes the pipe that they wait for
+
+    def end_like_the_lost(self) -> None:
+        """End with the words and the exit code of the worker whose error cost the others their connection, if any had.
+
+        A worker that another one started ends without a word.
+        """
+        if self.rank > 0 and not self.by_torchrun:
+            os._exit(0)
+        for process, errors in self.started:
+            with suppress(subprocess.TimeoutExpired):
+                if process.wait(10) > 0:
+                    errors.seek(0)
+                    sys.stderr.write(errors.read().decode(errors="replace"))
+                    raise SystemExit(process.returncode)
 
     def broadcast(self, text: str) -> str:
         """Broadcast a text from rank 0."""
@@ -111,7 +178,9 @@ class Workers:
     def preemptible(self, iteration: int) -> Iterator[Callable[[], bool]]:
         """Wrap a worker's collection; yields a function that returns whether it is among the last and should stop."""
         enough = math.ceil(SYNC_FRACTION * self.world_size)
-        if enough == self.world_size:  # with one worker or two nobody is preempted, and asking at every step costs time
+        # With one worker or two nobody is preempted, and asking at every step costs time. On one machine all are
+        # about as fast, and without preemption, which depends on timing, the same seed gives the same numbers.
+        if enough == self.world_size or not self.by_torchrun:
             yield lambda: False
         else:
             done = f"workers done with iteration {iteration}"

@@ -15,6 +15,7 @@ from harness.cli import InputError
 from harness.config import Config, setting
 from harness.run_files import RunFileError, first_line, read_weights
 from harness.task import Task
+from harness.workers import count_cores
 from navpick import envs, options
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS, STAND_STILL
 from navpick.nets import STUDENTS
@@ -31,7 +32,7 @@ class NavPickConfig(Config):
         "", "data set laid out like habitat-lab's data/; by default the home that we bring",
         group="Habitat, section 4.2 and A.5",
     )  # fmt: skip
-    num_simulators: int = setting(4, "processes of a worker, each with a simulator; Table 2 has 10", least=1)
+    num_simulators: int = setting(1, "of each worker, all in processes of their own; Table 2 has 10", least=1)
     max_steps: int = setting(
         SETTINGS.max_steps, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1
     )
@@ -55,8 +56,8 @@ class NavPick(Task):
     lab_task = "habitat-navpick"
     # i1 and i2 are environment steps.
     defaults: ClassVar = {
-        "options": "scripted", "iterations": 100, "episodes": 100, "num_trajectories": 8, "minibatch_size": 64,
-        "i1": 240_000, "i2": 270_000,
+        "workers": 0, "device": "auto", "options": "scripted", "iterations": 100, "episodes": 100,
+        "num_trajectories": 8, "minibatch_size": 64, "i1": 240_000, "i2": 270_000,
     }  # fmt: skip
     anneals_over_steps = True
     students = tuple(STUDENTS)
@@ -126,6 +127,11 @@ and brings the arm back to rest, also where it is held already."""
         make = STUDENTS[self.config.student]
         return make(NUM_ACTIONS, num_teachers, num_sensors=NUM_SENSORS, std=self.config.action_std)
 
+    @property
+    def machine(self) -> dict[str, int]:
+        """How many simulators a worker trains with."""
+        return {"simulators of each worker": self.config.num_simulators}
+
     def settings(self, film: bool) -> envs.Settings:
         """Return what of an environment the configuration says."""
         names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
@@ -138,11 +144,11 @@ and brings the arm back to rest, also where it is held already."""
         )
 
     def make_envs(self, count: int, split: str, film: bool = False) -> list[list[Any]]:
-        """Return at most as many simulators as may run at a time.
+        """Return at most as many simulators as may run at a time: in an evaluation, which is one worker's, one a core.
 
         They form two groups: while one is stepped, the student decides for the other.
         """
-        count = min(count, self.config.num_simulators)
+        count = min(count, count_cores() if split == "val" else self.config.num_simulators)
         simulators = [ProcessEnv(self.lab_task, split, self.settings(film)) for _ in range(count)]
         return [simulators[0::2], simulators[1::2]]
 

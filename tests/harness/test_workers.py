@@ -243,11 +243,10 @@ def test_another_number_of_workers_goes_on(finished, tmp_path):
     assert len(read_metrics(folder / "metrics.csv")) == 7
 
 
-def test_more_workers_than_episodes(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+def test_more_workers_than_episodes():
     with pytest.raises(InputError, match=r"^--num-trajectories is 2; 3 workers need at least one episode each$"):
-        train.check_run(configure({"num_trajectories": 2}), Workers())
-    train.check_run(configure({"num_trajectories": 3}), Workers())
+        train.check_run(configure({"num_trajectories": 2, "workers": 3}), Workers())
+    train.check_run(configure({"num_trajectories": 3, "workers": 3}), Workers())
 
 
 @pytest.mark.slow
