@@ -6,6 +6,7 @@ side by side. Groups of environments take turns: while one is stepped, the polic
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -88,7 +89,10 @@ def rollout(
             begun = [(env, queue.popleft()) for env in free[: len(queue)]]
             if begun:
                 resets = run_all([env for env, _ in begun], "reset", [{"seed": seeds[k]} for _, k in begun])
-                observations.update({k: observation for (_, k), (observation, _) in zip(begun, resets)})
+                for (_, k), (observation, info) in zip(begun, resets):
+                    observations[k] = observation
+                    if "warning" in info:
+                        warnings.warn(info["warning"], stacklevel=2)
                 running += begun
             if not running:
                 break

@@ -33,7 +33,8 @@ from harness.config import configure
 from harness.task import Task, open_task
 from harness.workers import Workers
 from llm.query import make_query
-from navpick.envs import HOME, HabitatEnv, Settings
+from navpick.envs import HabitatEnv
+from navpick.lab import HOME, Settings
 from navpick.layout import NUM_ACTIONS
 from navpick.task import NavPickConfig
 from rollout import LocalEnv, run_all

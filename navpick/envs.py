@@ -6,181 +6,31 @@ A Fetch robot starts anywhere in a room, goes to a table and picks up an object 
 measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
     habitat-navpick   start anywhere; success: the right object is held and the arm is back at rest
-    habitat-pick      the same from where the option can start, in reach; habitat-lab's pick skill starts within 2 m
-    habitat-nav       start more than 3 m away; success: the object is in reach and ahead
+    habitat-pick      the same from where the option can start; habitat-lab's pick skill starts within 2 m
+    habitat-nav       start more than 3 m away; success: the robot stands where the object can be picked, and faces it
 
 An observation is one float32 vector, what the student sees first:
 
     depth     128 * 128 depths of the head camera in [0, 1], row by row
     sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale
-    hints     for the teacher only, see HINTS: where the geodesic path leads, what the semantic camera shows; or zeros
+    hints     for the teacher only, see HINTS: where the geodesic path leads, what the camera sees
 
 An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base velocities, stop; see ACTIONS.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from navpick.layout import ACTIONS, AHEAD, HINTS, IMAGE_SIDE, IN_REACH, MIN_PIXELS, NUM_ACTIONS, SENSORS, SIZE, read
-
-HOME = Path(__file__).resolve().parents[1] / "data" / "home"  # the home that this project brings
-INSTALL = "conda env create -f environment.yml"
-FILM_SIDE = 192
-
-
-class LabTask(NamedTuple):
-    """What a task takes from habitat-lab: its configuration, and there the measures of success and reward."""
-
-    config: str
-    success: str
-    reward: str = ""  # "": `HabitatEnv.potential` instead
-
-
-TASKS = {
-    "habitat-navpick": LabTask("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
-    "habitat-pick": LabTask("benchmark/rearrange/skills/pick.yaml", "pick_success", "pick_reward"),
-    "habitat-nav": LabTask("benchmark/rearrange/skills/nav_to_obj.yaml", "nav_to_obj_success"),
-}
-
-
-class Settings(NamedTuple):
-    """What of an environment can be chosen; coefficients of the reward as paper section A.5.1 has it."""
-
-    folder: str = str(HOME)  # a data set, laid out like habitat-lab's `data/`
-    max_steps: int = 650  # Table 3's 602.69 steps on average need more than 602; no shipped configuration has that
-    pick_reward: float = 2.0  # once, for picking the object; the paper's number is lost, this is habitat-lab's
-    dist_reward: float = 2.0  # a metre that the end effector comes nearer, in habitat-nav the base; habitat-lab's
-    force_penalty: float = 1.0  # once, when force ends the episode, but not in habitat-nav; habitat-lab's
-    slack_reward: float = -0.005  # every step; the paper's
-    success_reward: float = 0.0  # once, for success; habitat-lab's is 10, with which the paper's returns do not fit
-    gpu: int = -1  # device that renders; -1: no CUDA device
-    hints: bool = True  # whether there is a teacher to tell them; their camera costs time
-    film: bool = False  # whether `render` can be called; two more cameras cost time
-
-
-class HabitatError(RuntimeError):
-    """Habitat is not there, a data set is not one, or a simulator died."""
-
-
-def find_files(folder: Path, split: str) -> tuple[Path, Path]:
-    """The episode file of a split and the robot in a data-set folder; HabitatError if they are not there."""
-    if not folder.is_dir():
-        raise HabitatError(f"{folder} is not a folder; a Habitat data set is one, laid out like habitat-lab's data/")
-    episodes = sorted(folder.glob(f"datasets/**/{split}/rearrange_easy.json.gz"))
-    robots = sorted(folder.glob("robots/**/*suction.urdf"))
-    if not episodes:
-        raise HabitatError(f"{folder} has no episodes: datasets/**/{split}/rearrange_easy.json.gz is missing")
-    if not robots:
-        raise HabitatError(f"{folder} has no robot: robots/**/*suction.urdf, the Fetch with a suction cup, is missing")
-    return episodes[-1], robots[0]
-
-
-def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:
-    """habitat-lab's data set of the configured file, with paths under `data/` turned into paths under `folder`.
-
-    HabitatError if the file is not one of rearrangement episodes, or names what is not there.
-    """
-
-    def under_folder(text: str) -> str:
-        return str(folder / text[len("data/") :]) if text.startswith("data/") else text
-
-    Path("data").mkdir(exist_ok=True)  # habitat-lab writes its physics settings there, in whatever folder we are
-    try:
-        dataset = habitat.make_dataset(config.type, config=config)
-        for episode in dataset.episodes:
-            episode.scene_dataset_config = under_folder(episode.scene_dataset_config)
-            episode.scene_id = under_folder(episode.scene_id)
-            paths = [under_folder(path) for path in episode.additional_obj_config_paths]
-            episode.additional_obj_config_paths = paths
-        missing = [path for path in (dataset.episodes[0].scene_dataset_config, *paths) if not Path(path).exists()]
-    except Exception as error:  # a file of another kind can raise nearly anything
-        raise HabitatError(f"{config.data_path} is not a file of rearrangement episodes: {error!r}") from None
-    if missing:
-        raise HabitatError(f"{config.data_path} needs {missing[0]}, which is not there")
-    return dataset
-
-
-def import_habitat() -> Any:
-    """habitat-lab with habitat-sim behind it, without the noise; HabitatError if they are not installed."""
-    for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
-        os.environ.setdefault(name, "quiet")
-    os.environ.setdefault("HABITAT_LAB_LOG", "50")
-    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer: threads of its own only get in the way
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # silence gym's deprecation notice
-            import gym as _gym  # noqa: F401
-        import habitat
-        import habitat_sim  # noqa: F401
-    except ImportError as error:
-        raise HabitatError(
-            f"Habitat is not installed ({error}); {INSTALL}, and then conda activate llm4teach"
-        ) from None
-    return habitat
-
-
-def check(folder: str) -> None:
-    """HabitatError where Habitat is not installed, or a folder has no robot or no episodes for both splits."""
-    import_habitat()
-    for split in ("train", "val"):
-        find_files(Path(folder), split)
-
-
-def make_config(habitat: Any, task: str, settings: Settings, split: str) -> tuple[Any, Any]:
-    """habitat-lab's configuration of a task with ours on top, and the data set of a split."""
-    folder = Path(settings.folder)
-    path, robot = find_files(folder, split)
-    sensors = "target_start_sensor,target_start_gps_compass_sensor,joint_sensor,is_holding_sensor"
-    sensors += ",end_effector_sensor,relative_resting_pos_sensor"
-    agent = "habitat.simulator.agents.main_agent"
-    cameras = ["head_panoptic_sensor"] if settings.hints else []
-    cameras += ["third_rgb_sensor", "head_rgb_sensor"] if settings.film else []
-    config = habitat.get_config(
-        TASKS[task].config,
-        [
-            "habitat/task/rearrange/actions=fetch_suction_arm_base_stop",
-            f"habitat/task/lab_sensors=[{sensors}]",
-            *(f"+habitat/simulator/sim_sensors@{agent}.sim_sensors.{camera}={camera}" for camera in cameras),
-        ],
-    )
-    from habitat.config import read_write
-
-    with read_write(config):
-        habitat_ = config.habitat
-        habitat_.environment.max_episode_steps = settings.max_steps
-        habitat_.dataset.data_path, habitat_.dataset.scenes_dir = str(path), str(folder)
-        dataset = read_episodes(habitat, habitat_.dataset, folder)
-        simulator = habitat_.simulator
-        simulator.habitat_sim_v0.gpu_device_id = settings.gpu
-        simulator.scene_dataset = dataset.episodes[0].scene_dataset_config
-        simulator.additional_object_paths = dataset.episodes[0].additional_obj_config_paths
-        simulator.habitat_sim_v0.allow_sliding = True  # else a robot sticks to the edges that shortest paths follow
-        simulator.concur_render = False
-        simulator.agents.main_agent.articulated_agent_urdf = str(robot)
-        for name, sensor in simulator.agents.main_agent.sim_sensors.items():
-            sensor.width = sensor.height = FILM_SIDE if "rgb" in name else IMAGE_SIDE
-        measures = habitat_.task.measurements
-        if task == "habitat-nav":
-            habitat_.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
-            measures.nav_to_pos_succ.success_distance = IN_REACH
-            measures.rearrange_nav_to_obj_success.update({"must_call_stop": False, "success_angle_dist": AHEAD})
-        else:
-            coefficients = {"pick_reward": settings.pick_reward, "dist_reward": settings.dist_reward}
-            measures.pick_reward.update({**coefficients, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
-            if task == "habitat-navpick":  # the whole room is nearer than that, in any direction
-                habitat_.task.spawn_max_dist_to_obj, habitat_.task.base_angle_noise = 100.0, math.pi
-            else:  # where the option can start; from habitat-lab's 2 m some push against the wrong side of a table
-                habitat_.task.spawn_max_dist_to_obj = IN_REACH
-    return config, dataset
+from navpick.arm import read_arm
+from navpick.lab import TASKS, Settings, find_files, make_lab_env
+from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
 
 
 class HabitatEnv(gym.Env):
@@ -191,28 +41,43 @@ class HabitatEnv(gym.Env):
 
     def __init__(self, task: str, split: str, settings: Settings | None = None) -> None:
         """`split`: "train" or "val", the episodes to play."""
-        habitat = import_habitat()
-        self.task, self.settings = TASKS[task], settings or Settings()
-        config, dataset = make_config(habitat, task, self.settings, split)
-        self.env = habitat.Env(config, dataset)
-        self.sim, self.config = self.env.sim, config.habitat
+        self.task, self.settings = task, settings or Settings()
+        self.env = make_lab_env(task, split, self.settings)
+        self.sim = self.env.sim
+        self.arm = read_arm(find_files(Path(self.settings.folder), split)[1])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Play the episode that `seed` counts out, from a start that it draws."""
+        """Play the episode that `seed` counts out, from a start that it draws.
+
+        Where the object cannot be picked from anywhere on the map, the info's "warning" says so.
+        """
+        from navpick.places import places_to_stand
+
         super().reset(seed=seed)
         if seed is not None:
             self.env.current_episode = self.env.episodes[seed // 2 % len(self.env.episodes)]
-            self.env.reconfigure(self.config)  # loads the room, after which habitat-sim seeds its starts alike
+            self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
             self.env.seed(seed % 2**31)
         sensors = self.env.reset()
-        targets, _ = self.sim.get_targets()
-        target = self.sim.scene_obj_ids[targets[0]]
-        others = [number for number in self.sim.scene_obj_ids if number != target]
-        self.ids = np.array([target, *others]) + self.config.simulator.object_ids_start
-        self.goal = self.sim.safe_snap_point(np.array(self.sim.get_target_objs_start()[0]))
+        objects = [self.sim.get_rigid_object_manager().get_object_by_id(number) for number in self.sim.scene_obj_ids]
+        self.target = objects[self.sim.get_targets()[0][0]]
+        self.others = [thing for thing in objects if thing.object_id != self.target.object_id]
+        self.places, why = places_to_stand(self.sim, np.array(self.target.translation), self.arm)
+        episode = self.env.current_episode
+        info = {"warning": f"episode {episode.episode_id}: {self.target.handle} cannot be picked: {why}"} if why else {}
+        if self.task == "habitat-pick" and not why:
+            self.stand_at(self.places[self.np_random.integers(len(self.places))])
+            sensors = self.env.task._get_observations(episode)
         observation = self.observe(sensors)
         self.before = self.potential()
-        return observation, {}
+        return observation, info
+
+    def stand_at(self, place: np.ndarray) -> None:
+        """Put the robot at a place, the object ahead."""
+        robot, (x, _, z) = self.sim.articulated_agent, np.array(self.target.translation) - place
+        robot.base_pos = place
+        robot.base_rot = math.atan2(-z, x) + self.np_random.uniform(-AHEAD, AHEAD)
+        self.sim.maybe_update_articulated_agent()
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """habitat-lab's step; `info` says whether the episode was a success."""
@@ -221,45 +86,65 @@ class HabitatEnv(gym.Env):
             arguments[name] = np.clip(action[at : at + size], -1.0, 1.0).astype(np.float32)
             at += size
         actions = ("arm_action", "base_velocity", "rearrange_stop")
-        sensors = self.env.step({"action": actions, "action_args": arguments})
+        observation = self.observe(self.env.step({"action": actions, "action_args": arguments}))
         metrics = self.env.get_metrics()
-        success = bool(metrics[self.task.success])
-        active = self.env.task.is_episode_active
-        terminated = success or not active or bool(action[-1] > 0)
-        observation = self.observe(sensors)
-        reward = self.settings.slack_reward + self.settings.success_reward * success
-        if self.task.reward:
-            reward += float(metrics[self.task.reward])
-        else:
+        reward = self.settings.slack_reward
+        if self.task == "habitat-nav":
+            success = in_reach(observation)
             before, self.before = self.before, self.potential()
             reward += before - self.before
+        else:
+            success = bool(metrics["pick_success"])
+            reward += float(metrics["pick_reward"])
+        terminated = success or not self.env.task.is_episode_active or bool(action[-1] > 0)
+        reward += self.settings.success_reward * success
         return observation, reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
-        """The robot from behind, and below what its head camera sees, (384, 192, 3) RGB; only with `film`."""
+        """The robot from behind, and below what its head camera sees, (512, 256, 3) RGB; only with `film`."""
         return np.concatenate([self.sensors[name][..., :3] for name in ("third_rgb", "head_rgb")])
 
     def observe(self, sensors: dict[str, Any]) -> np.ndarray:
         """The observation vector from habitat-lab's sensors."""
         self.sensors = sensors
+        self.path = self.path_to_place()
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
-        parts.append(self.hints() if self.settings.hints else np.zeros(len(HINTS)))
+        parts.append(np.array([*self.path, self.sees(self.target), any(map(self.sees, self.others))]))
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")
 
-    def hints(self) -> np.ndarray:
-        """HINTS, where the robot stands now."""
-        pixels = np.bincount(self.sensors["head_panoptic"].ravel(), minlength=self.ids.max() + 1)[self.ids]
-        return np.array([*self.path_to_object(), pixels[0] >= MIN_PIXELS, pixels[1:].sum() >= MIN_PIXELS])
+    def sees(self, thing: Any) -> bool:
+        """Whether the depth image shows an object: one of nine points of it is as deep as the image there.
 
-    def path_to_object(self) -> tuple[float, float, float]:
-        """The next corner of the geodesic path to the object, metres ahead and to the left, and the path's length."""
+        What a semantic camera would tell costs as much as the depth image itself.
+        """
+        box, radius = thing.aabb, max(0.03, float(thing.aabb.size().length()) / 2)
+        corners = np.array(list(np.ndindex(2, 2, 2))) - 0.5
+        points = np.array(box.center()) + np.array(box.size()) * [(0, 0, 0), *(corners / 1.5)]
+        camera = self.sim.agents[0].scene_node.subtree_sensors["head_depth"].object.absolute_transformation()
+        seen = np.array(camera.inverted() @ thing.transformation) @ np.c_[points, np.ones(len(points))].T
+        x, y, depth = seen[0], seen[1], np.maximum(-seen[2], 1e-6)
+        # The angle of view is 90 degrees.
+        column, row = ((IMAGE_SIDE / 2) * (1 + np.array([x, -y]) / depth)).astype(int)
+        inside = (seen[2] < 0) & (column >= 0) & (column < IMAGE_SIDE) & (row >= 0) & (row < IMAGE_SIDE)
+        image = self.sensors["head_depth"][row[inside], column[inside], 0] * MAX_DEPTH
+        return bool((np.abs(image - depth[inside]) < radius).any())
+
+    def path_to_place(self) -> tuple[float, float, float]:
+        """The next corner of the geodesic path to the nearest place to stand, metres ahead and to the left; its length.
+
+        All are 0 where the robot has arrived.
+        """
         import habitat_sim
 
-        robot, shortest = self.sim.articulated_agent, habitat_sim.ShortestPath()
-        shortest.requested_start, shortest.requested_end = np.array(robot.base_pos), self.goal
+        robot = self.sim.articulated_agent
+        here = np.array(robot.base_pos)
+        if np.linalg.norm(self.places - here, axis=1).min() < ARRIVED:
+            return 0.0, 0.0, 0.0
+        shortest = habitat_sim.MultiGoalShortestPath()
+        shortest.requested_start, shortest.requested_ends = here, self.places
         found = self.sim.pathfinder.find_path(shortest) and shortest.points
-        path = shortest.points if found else [shortest.requested_start, self.goal]
+        path = shortest.points if found else [here, self.places[0]]
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = robot.base_transformation.inverted().transform_point(ahead)
         return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))
@@ -268,12 +153,11 @@ class HabitatEnv(gym.Env):
         """Return what navigation is rewarded for lowering: metres times `dist_reward`, and radians to turn.
 
         habitat-lab's own reward for it has these terms as the crow flies; here they follow the geodesic path, which
-        leads round tables, and in reach it is the object that the robot turns to.
+        leads round tables, and at its end it is the object that the robot turns to.
         """
-        ahead, left, metres = self.path_to_object()
-        distance, angle = self.sensors["obj_start_gps_compass"]
-        turn = angle if distance < IN_REACH or metres < 0.1 else math.atan2(left, ahead)
-        return self.settings.dist_reward * metres + abs(turn)
+        ahead, left, metres = self.path
+        _, angle = self.sensors["obj_start_gps_compass"]
+        return self.settings.dist_reward * metres + abs(math.atan2(left, ahead) if metres else angle)
 
     def close(self) -> None:
         """Close the simulator."""
@@ -281,17 +165,15 @@ class HabitatEnv(gym.Env):
 
 
 def describe(observation: np.ndarray) -> str:
-    """c(s), the state as text: what the semantic camera shows, how near the object is, and what is held.
+    """c(s), the state as text: what the camera sees, whether the object is in reach, and what is held.
 
-    "The robot sees the target object far away, other objects, and holds nothing." An object in reach and ahead is
-    "in reach"; where it is comes from the GPS sensor. What is held is not named among what is seen.
+    "The robot sees the target object far away, other objects, and holds nothing." What is held is not named among what
+    is seen.
     """
-    distance, angle = read(observation, "obj_start_gps_compass")
     holding = bool(read(observation, "is_holding")[0])
     things = []
     if read(observation, "sees_target")[0] and not holding:
-        near = distance < IN_REACH and abs(angle) < AHEAD
-        things.append("the target object in reach" if near else "the target object far away")
+        things.append("the target object in reach" if in_reach(observation) else "the target object far away")
     if read(observation, "sees_others")[0]:
         things.append("other objects")
     held = "the target object" if holding else "nothing"

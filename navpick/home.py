@@ -273,6 +273,9 @@ def robot_urdf() -> str:
                 element = ET.SubElement(link, part)
                 place(element, name, middle)
                 ET.SubElement(ET.SubElement(element, "geometry"), "box", size=vector(size))
+                if part == "visual":  # without a material habitat-sim lights it by images, which takes 14 s of CPU
+                    material = ET.SubElement(element, "material", name="grey")
+                    ET.SubElement(material, "color", rgba="0.75 0.77 0.8 1")
     for name, parent, child, kind, origin, axis, limits in JOINTS:
         joint = ET.SubElement(robot, "joint", name=name, type=kind)
         ET.SubElement(joint, "parent", link=parent)

@@ -17,14 +17,15 @@ SENSORS = {
     "relative_resting_position": (3, 1.0),  # from the end effector to where it rests, metres, in the base's frame
     "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
 }
-# What only the teacher knows: the next corner of the geodesic path to the object (metres ahead, metres to the left),
-# the length of that path, and whether at least MIN_PIXELS of the image are the object, or other objects.
+# What only the teacher knows: the next corner of the geodesic path to a place from which the object can be picked
+# (metres ahead, metres to the left), that path's length, 0 on arrival, and whether the object, or others, are seen.
 HINTS = ("corner_ahead", "corner_left", "path_length", "sees_target", "sees_others")
 ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
 NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
 SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
-MIN_PIXELS = 5
-IN_REACH, AHEAD = 0.8, 0.3  # of the base: an object is in reach within these metres, and ahead within these radians
+MAX_DEPTH = 10.0  # metres at which a depth is 1; habitat-lab's
+ARRIVED = 0.1  # metres from a place
+AHEAD = 0.3  # radians; an object is ahead of the base within these
 SCALES = {**{name: scale for name, (_, scale) in SENSORS.items()}, **dict.fromkeys(HINTS, 1.0)}
 ARM, GRIP, FORWARD, TURN, STOP = slice(0, 7), 7, 8, 9, 10  # of an action
 NO_STOP = -2.0  # a scripted policy's "stop": as far from 0 as a student's at the start, and surer
@@ -45,3 +46,9 @@ def sensor_slice(name: str) -> slice:
 def read(observation: np.ndarray, name: str) -> np.ndarray:
     """Return a reading of a sensor or hint in metres or radians."""
     return observation[sensor_slice(name)] * SCALES[name]
+
+
+def in_reach(observation: np.ndarray) -> bool:
+    """Return whether the robot stands where the object can be picked, and faces it."""
+    _, angle = read(observation, "obj_start_gps_compass")
+    return bool(read(observation, "path_length")[0] < ARRIVED and abs(angle) < AHEAD)

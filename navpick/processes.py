@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from navpick.envs import HabitatEnv, HabitatError, Settings
+from navpick.envs import HabitatEnv
+from navpick.lab import HabitatError, Settings
 
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:

@@ -17,11 +17,13 @@ from harness.run_files import RunFileError, first_line, read_weights
 from harness.task import Task
 from harness.workers import count_cores
 from navpick import envs, options
+from navpick.arm import Arm, ArmError, read_arm
+from navpick.lab import HOME, HabitatError, Settings, check, find_files
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS, STAND_STILL
 from navpick.nets import STUDENTS
 from navpick.processes import ProcessEnv
 
-SETTINGS = envs.Settings()  # where the sources of the defaults are given
+SETTINGS = Settings()  # where the sources of the defaults are given
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class NavPick(Task):
 
     config_class = NavPickConfig
     config: NavPickConfig
-    Error = envs.HabitatError
+    Error = HabitatError
     lab_task = "habitat-navpick"
     # i1 and i2 are environment steps.
     defaults: ClassVar = {
@@ -61,7 +63,7 @@ class NavPick(Task):
     }  # fmt: skip
     anneals_over_steps = True
     students = tuple(STUDENTS)
-    option_names = tuple(options.OPTIONS)
+    option_names = options.OPTION_NAMES
     spaces = (envs.HabitatEnv.observation_space, envs.HabitatEnv.action_space)
     idle_action = STAND_STILL
     paper: ClassVar = {  # Table 3: episode length, return, success
@@ -111,7 +113,17 @@ and brings the arm back to rest, also where it is held already."""
 
     def make_option(self, name: str) -> options.Option:
         """Return a scripted option, or the learned one that --options names."""
-        return options.make_option(name, self.learned)
+        return options.make_option(name, self.arm, self.learned)
+
+    @property
+    def folder(self) -> Path:
+        """The data set."""
+        return Path(self.config.habitat_data or HOME)
+
+    @cached_property
+    def arm(self) -> Arm:
+        """The arm of the data set's robot, read once."""
+        return read_arm(find_files(self.folder, "val")[1])
 
     @cached_property
     def learned(self) -> dict[str, options.Policy]:
@@ -132,13 +144,12 @@ and brings the arm back to rest, also where it is held already."""
         """How many simulators a worker trains with."""
         return {"simulators of each worker": self.config.num_simulators}
 
-    def settings(self, film: bool) -> envs.Settings:
+    def settings(self, film: bool) -> Settings:
         """Return what of an environment the configuration says."""
         names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
-        return envs.Settings(
-            folder=self.config.habitat_data or str(envs.HOME),
+        return Settings(
+            folder=str(self.folder),
             gpu=torch.cuda.current_device() if torch.cuda.is_available() else -1,
-            hints=self.config.method != "ppo",
             film=film,
             **{name: getattr(self.config, name) for name in names},
         )
@@ -160,21 +171,22 @@ and brings the arm back to rest, also where it is held already."""
     def check(self) -> None:
         """Raise InputError where Habitat is not installed, the data set is none, or learned options cannot be read."""
         try:
-            envs.check(self.config.habitat_data or str(envs.HOME))
-        except envs.HabitatError as error:
+            check(self.folder)
+            _ = self.arm
+        except (HabitatError, ArmError) as error:
             raise InputError(f"{self.config.env} cannot be played: {error}") from None
         learned_policies(self.config)
 
 
 class Pick(NavPick):
-    """The option "pick" as a task: start in reach of the object."""
+    """The option "pick" as a task: start where the object is in reach."""
 
     lab_task = "habitat-pick"
     paper: ClassVar = {}
 
 
 class Nav(NavPick):
-    """The option "navigate" as a task: the object is in reach and ahead at the end."""
+    """The option "navigate" as a task: at the end the object is in reach."""
 
     lab_task = "habitat-nav"
     paper: ClassVar = {}
@@ -185,12 +197,12 @@ def learned_policies(config: Any) -> dict[str, options.Policy]:
     if config.options == "scripted":
         return {}
     paths = config.options.split(",")
-    if len(paths) != len(options.OPTIONS):
+    if len(paths) != len(options.OPTION_NAMES):
         raise InputError(
             f"--options is {config.options}; for {config.env} give scripted, or a student.pt for each of "
-            f"{', '.join(options.OPTIONS)}, in this order and with a comma between them"
+            f"{', '.join(options.OPTION_NAMES)}, in this order and with a comma between them"
         )
-    return {name: learned_policy(Path(path)) for name, path in zip(options.OPTIONS, paths)}
+    return {name: learned_policy(Path(path)) for name, path in zip(options.OPTION_NAMES, paths)}
 
 
 def learned_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:

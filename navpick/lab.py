@@ -1,0 +1,204 @@
+"""habitat-lab as Nav & Pick needs it: imported when it is needed, configured, its data set read.
+
+habitat-lab and habitat-sim are imported by `import_habitat` only, so that everything else works without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from navpick.layout import IMAGE_SIDE
+
+HOME = Path(__file__).resolve().parents[1] / "data" / "home"  # the home that this project brings
+INSTALL = "conda env create -f environment.yml"
+FILM_SIDE = 256
+TASKS = {  # habitat-lab's configuration of each
+    "habitat-navpick": "benchmark/rearrange/skills/pick.yaml",
+    "habitat-pick": "benchmark/rearrange/skills/pick.yaml",
+    "habitat-nav": "benchmark/rearrange/skills/nav_to_obj.yaml",
+}
+SENSORS = (
+    "target_start_sensor", "target_start_gps_compass_sensor", "joint_sensor", "is_holding_sensor",
+    "end_effector_sensor", "relative_resting_pos_sensor",
+)  # fmt: skip
+# Of habitat-lab's measures, what reward and success are made of and what those need; each takes time in every step.
+MEASURES = (
+    "articulated_agent_force", "force_terminate", "end_effector_to_object_distance", "end_effector_to_rest_distance",
+    "pick_reward", "pick_success",
+)  # fmt: skip
+# habitat-sim looks for these maps at start-up and lights without them where they are not: computing image-based
+# lighting takes 14 s of CPU.
+LIGHTING = {"enable_ibl": False, "ibl_blut_filename": "none.png", "ibl_envmap_filename": "none.hdr"}
+
+
+class Settings(NamedTuple):
+    """What of an environment can be chosen; coefficients of the reward as paper section A.5.1 has it."""
+
+    folder: str = str(HOME)  # a data set, laid out like habitat-lab's `data/`
+    max_steps: int = 650  # Table 3's 602.69 steps on average need more than 602; no shipped configuration has that
+    pick_reward: float = 2.0  # once, for picking the object; the paper's number is lost, this is habitat-lab's
+    dist_reward: float = 2.0  # a metre that the end effector comes nearer, in habitat-nav the base; habitat-lab's
+    force_penalty: float = 1.0  # once, when force ends the episode, but not in habitat-nav; habitat-lab's
+    slack_reward: float = -0.005  # every step; the paper's
+    success_reward: float = 0.0  # once, for success; habitat-lab's is 10, with which the paper's returns do not fit
+    gpu: int = -1  # device that renders; -1: no CUDA device
+    film: bool = False  # whether `render` can be called; two more cameras cost time
+
+
+class HabitatError(RuntimeError):
+    """Habitat is not there, a data set is not one, or a simulator died."""
+
+
+def find_files(folder: Path, split: str) -> tuple[Path, Path]:
+    """Return the episode file of a split and the robot in a data-set folder; raises HabitatError without them."""
+    if not folder.is_dir():
+        raise HabitatError(f"{folder} is not a folder; a Habitat data set is one, laid out like habitat-lab's data/")
+    episodes = sorted(folder.glob(f"datasets/**/{split}/rearrange_easy.json.gz"))
+    robots = sorted(folder.glob("robots/**/*suction.urdf"))
+    if not episodes:
+        raise HabitatError(f"{folder} has no episodes: datasets/**/{split}/rearrange_easy.json.gz is missing")
+    if not robots:
+        raise HabitatError(f"{folder} has no robot: robots/**/*suction.urdf, the Fetch with a suction cup, is missing")
+    return episodes[-1], robots[0]
+
+
+def import_habitat() -> Any:
+    """Return habitat-lab with habitat-sim behind it, without the noise; raises HabitatError without them."""
+    for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
+        os.environ.setdefault(name, "quiet")
+    os.environ.setdefault("HABITAT_LAB_LOG", "50")
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer: threads of its own only get in the way
+    try:
+        with silence():
+            import gym as _gym  # noqa: F401
+            import habitat
+            import habitat_sim  # noqa: F401
+
+            import navpick.simulator  # noqa: F401
+    except ImportError as error:
+        raise HabitatError(
+            f"Habitat is not installed ({error}); {INSTALL}, and then conda activate llm4teach"
+        ) from None
+    return habitat
+
+
+def check(folder: Path) -> None:
+    """Raise HabitatError where Habitat is not installed, or a folder has no robot or no episodes for both splits."""
+    missing = [name for name in ("habitat", "habitat_sim") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise HabitatError(f"{missing[0]} is not installed; {INSTALL}, and then conda activate llm4teach")
+    for split in ("train", "val"):
+        find_files(folder, split)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Drop what is written to stderr, by C++ too: gym's farewell and the plugins that habitat-sim has twice."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def working_folder() -> Iterator[None]:
+    """Work in a folder of its own: in its data/ habitat-lab writes physics settings and habitat-sim reads LIGHTING."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        data.mkdir()
+        (data / "default.pbr_config.json").write_text(json.dumps(LIGHTING))
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(here)
+
+
+def make_lab_env(task: str, split: str, settings: Settings) -> Any:
+    """Return habitat-lab's environment of a task with our settings; raises HabitatError for a data set that is none."""
+    habitat = import_habitat()
+    with working_folder():
+        config, dataset = make_config(habitat, task, split, settings)
+        return habitat.Env(config, dataset)
+
+
+def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tuple[Any, Any]:
+    """Return habitat-lab's configuration of a task with ours on top, and the data set of a split."""
+    from habitat.config import read_write
+
+    folder = Path(settings.folder).resolve()
+    path, robot = find_files(folder, split)
+    agent = "habitat.simulator.agents.main_agent"
+    cameras = ("third_rgb_sensor", "head_rgb_sensor") if settings.film else ()
+    config = habitat.get_config(
+        TASKS[task],
+        [
+            "habitat/task/rearrange/actions=fetch_suction_arm_base_stop",
+            f"habitat/task/lab_sensors=[{','.join(SENSORS)}]",
+            *(f"+habitat/simulator/sim_sensors@{agent}.sim_sensors.{camera}={camera}" for camera in cameras),
+        ],
+    )
+    with read_write(config):
+        lab = config.habitat
+        lab.environment.max_episode_steps = settings.max_steps
+        lab.dataset.data_path, lab.dataset.scenes_dir = str(path), str(folder)
+        dataset = read_episodes(habitat, lab.dataset, folder)
+        simulator = lab.simulator
+        simulator.type = "NavPickSim-v0"
+        simulator.habitat_sim_v0.gpu_device_id = settings.gpu
+        simulator.scene_dataset = dataset.episodes[0].scene_dataset_config
+        simulator.additional_object_paths = dataset.episodes[0].additional_obj_config_paths
+        simulator.habitat_sim_v0.allow_sliding = True  # else a robot sticks to the edges that shortest paths follow
+        simulator.concur_render = False
+        simulator.agents.main_agent.articulated_agent_urdf = str(robot)
+        for name, sensor in simulator.agents.main_agent.sim_sensors.items():
+            sensor.width = sensor.height = FILM_SIDE if "rgb" in name else IMAGE_SIDE
+        measures = lab.task.measurements
+        for name in list(measures):
+            if name not in MEASURES:
+                del measures[name]
+        if task == "habitat-nav":
+            lab.task.object_in_hand_sample_prob = 0.0  # else some go to where the object belongs, unsensed
+        else:
+            coefficients = {"pick_reward": settings.pick_reward, "dist_reward": settings.dist_reward}
+            measures.pick_reward.update({**coefficients, "force_pen": 0.0, "force_end_pen": settings.force_penalty})
+            # Start anywhere: the whole room is nearer than that, in any direction.
+            lab.task.spawn_max_dist_to_obj, lab.task.base_angle_noise = 100.0, math.pi
+    return config, dataset
+
+
+def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:
+    """Return the data set of the configured file, with paths under `data/` turned into paths under `folder`.
+
+    Raises HabitatError if the file is not one of rearrangement episodes, or names what is not there.
+    """
+
+    def under_folder(text: str) -> str:
+        return str(folder / text[len("data/") :]) if text.startswith("data/") else text
+
+    try:
+        dataset = habitat.make_dataset(config.type, config=config)
+        for episode in dataset.episodes:
+            episode.scene_dataset_config = under_folder(episode.scene_dataset_config)
+            episode.scene_id = under_folder(episode.scene_id)
+            paths = [under_folder(path) for path in episode.additional_obj_config_paths]
+            episode.additional_obj_config_paths = paths
+        missing = [path for path in (dataset.episodes[0].scene_dataset_config, *paths) if not Path(path).exists()]
+    except Exception as error:  # a file of another kind can raise nearly anything
+        raise HabitatError(f"{config.data_path} is not a file of rearrangement episodes: {error!r}") from None
+    if missing:
+        raise HabitatError(f"{config.data_path} needs {missing[0]}, which is not there")
+    return dataset
