@@ -32,6 +32,9 @@ from navpick.arm import read_arm
 from navpick.lab import TASKS, Settings, find_files, make_lab_env
 from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
 
+# Where in an object's box it is looked for, as shares of the box's size.
+NINE = np.array([(0.0, 0.0, 0.0), *(np.array(list(np.ndindex(2, 2, 2))) - 0.5) * (2 / 3)])
+
 
 class HabitatEnv(gym.Env):
     """One simulator with a task of TASKS; HabitatError from whatever keeps it from starting."""
@@ -51,6 +54,8 @@ class HabitatEnv(gym.Env):
 
         Where the object cannot be picked from anywhere on the map, the info's "warning" says so.
         """
+        import habitat_sim
+
         from navpick.places import places_to_stand
 
         super().reset(seed=seed)
@@ -59,12 +64,22 @@ class HabitatEnv(gym.Env):
             self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
             self.env.seed(seed % 2**31)
         sensors = self.env.reset()
-        objects = [self.sim.get_rigid_object_manager().get_object_by_id(number) for number in self.sim.scene_obj_ids]
-        self.target = objects[self.sim.get_targets()[0][0]]
-        self.others = [thing for thing in objects if thing.object_id != self.target.object_id]
-        self.places, why = places_to_stand(self.sim, np.array(self.target.translation), self.arm)
+        target = self.sim.scene_obj_ids[self.sim.get_targets()[0][0]]
+        numbers = sorted(self.sim.scene_obj_ids, key=lambda number: number != target)
+        self.objects = [self.sim.get_rigid_object_manager().get_object_by_id(number) for number in numbers]
+        boxes = [thing.aabb for thing in self.objects]
+        points = [np.array(box.center()) + np.array(box.size()) * NINE for box in boxes]
+        self.points = np.array([np.c_[nine, np.ones(9)].T for nine in points])  # (N, 4, 9), in the objects' frames
+        self.radii = np.array([[max(0.03, box.size().length() / 2)] for box in boxes])
+        self.places, why = places_to_stand(self.sim, np.array(self.objects[0].translation), self.arm)
+        self.shortest = habitat_sim.MultiGoalShortestPath()
+        self.shortest.requested_ends = self.places
         episode = self.env.current_episode
-        info = {"warning": f"episode {episode.episode_id}: {self.target.handle} cannot be picked: {why}"} if why else {}
+        info = (
+            {"warning": f"episode {episode.episode_id}: {self.objects[0].handle} cannot be picked: {why}"}
+            if why
+            else {}
+        )
         if self.task == "habitat-pick" and not why:
             self.stand_at(self.places[self.np_random.integers(len(self.places))])
             sensors = self.env.task._get_observations(episode)
@@ -74,7 +89,7 @@ class HabitatEnv(gym.Env):
 
     def stand_at(self, place: np.ndarray) -> None:
         """Put the robot at a place, the object ahead."""
-        robot, (x, _, z) = self.sim.articulated_agent, np.array(self.target.translation) - place
+        robot, (x, _, z) = self.sim.articulated_agent, np.array(self.objects[0].translation) - place
         robot.base_pos = place
         robot.base_rot = math.atan2(-z, x) + self.np_random.uniform(-AHEAD, AHEAD)
         self.sim.maybe_update_articulated_agent()
@@ -110,41 +125,37 @@ class HabitatEnv(gym.Env):
         self.path = self.path_to_place()
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
-        parts.append(np.array([*self.path, self.sees(self.target), any(map(self.sees, self.others))]))
+        target, *others = self.seen()
+        parts.append(np.array([*self.path, target, any(others)]))
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")
 
-    def sees(self, thing: Any) -> bool:
-        """Whether the depth image shows an object: one of nine points of it is as deep as the image there.
+    def seen(self) -> np.ndarray:
+        """Which objects the depth image shows (N,), the target first: one of nine points is as deep as the image there.
 
         What a semantic camera would tell costs as much as the depth image itself.
         """
-        box, radius = thing.aabb, max(0.03, float(thing.aabb.size().length()) / 2)
-        corners = np.array(list(np.ndindex(2, 2, 2))) - 0.5
-        points = np.array(box.center()) + np.array(box.size()) * [(0, 0, 0), *(corners / 1.5)]
         camera = self.sim.agents[0].scene_node.subtree_sensors["head_depth"].object.absolute_transformation()
-        seen = np.array(camera.inverted() @ thing.transformation) @ np.c_[points, np.ones(len(points))].T
-        x, y, depth = seen[0], seen[1], np.maximum(-seen[2], 1e-6)
+        places = np.array([thing.transformation for thing in self.objects])  # (N, 4, 4)
+        x, y, z, _ = np.moveaxis(np.array(camera.inverted()) @ places @ self.points, 1, 0)  # (N, 9) each
+        depth = np.maximum(-z, 1e-6)
         # The angle of view is 90 degrees.
-        column, row = ((IMAGE_SIDE / 2) * (1 + np.array([x, -y]) / depth)).astype(int)
-        inside = (seen[2] < 0) & (column >= 0) & (column < IMAGE_SIDE) & (row >= 0) & (row < IMAGE_SIDE)
-        image = self.sensors["head_depth"][row[inside], column[inside], 0] * MAX_DEPTH
-        return bool((np.abs(image - depth[inside]) < radius).any())
+        column, row = ((IMAGE_SIDE / 2) * (1 + np.array([x, -y]) / depth)).clip(0, IMAGE_SIDE - 1).astype(int)
+        inside = (z < 0) & (np.abs(x) < depth) & (np.abs(y) < depth)
+        image = self.sensors["head_depth"][row, column, 0] * MAX_DEPTH
+        return np.asarray((inside & (np.abs(image - depth) < self.radii)).any(1))
 
     def path_to_place(self) -> tuple[float, float, float]:
         """The next corner of the geodesic path to the nearest place to stand, metres ahead and to the left; its length.
 
         All are 0 where the robot has arrived.
         """
-        import habitat_sim
-
         robot = self.sim.articulated_agent
         here = np.array(robot.base_pos)
         if np.linalg.norm(self.places - here, axis=1).min() < ARRIVED:
             return 0.0, 0.0, 0.0
-        shortest = habitat_sim.MultiGoalShortestPath()
-        shortest.requested_start, shortest.requested_ends = here, self.places
-        found = self.sim.pathfinder.find_path(shortest) and shortest.points
-        path = shortest.points if found else [here, self.places[0]]
+        self.shortest.requested_start = here
+        found = self.sim.pathfinder.find_path(self.shortest) and self.shortest.points
+        path = self.shortest.points if found else [here, self.places[0]]
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
         corner = robot.base_transformation.inverted().transform_point(ahead)
         return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))

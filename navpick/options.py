@@ -94,7 +94,7 @@ def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None
 
     Raises ValueError if there is no such option.
     """
-    scripted = {"navigate": navigate, "pick": partial(pick, arm=arm)}
+    scripted: dict[str, Callable[[np.ndarray], np.ndarray]] = {"navigate": navigate, "pick": partial(pick, arm=arm)}
     if name not in scripted:
         raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTION_NAMES)}")
 
