@@ -1,7 +1,7 @@
 """Measure what a second worker brings: steps/s of two DD-PPO workers over one, and whether they learn the same.
 
     python benchmarks/workers.py                                              # SimpleDoorKey, three seeds
-    python benchmarks/workers.py --env habitat-navpick --iterations 4 --num-simulators 1
+    python benchmarks/workers.py --env habitat-navpick --iterations 4
 
 Four take turns for every seed: one worker; two that share its episodes and minibatches, so that they should learn the
 same; two that have as many each as the one, which is how Wijmans et al. scale; and two independent runs of one worker
@@ -38,9 +38,8 @@ def run(workers: int, settings: list[str]) -> tuple[float, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
-        launch = ["torch.distributed.run", "--standalone", f"--nproc_per_node={workers}", str(ROOT / "train.py")]
-        command = [sys.executable, "-m", *launch, "--run-dir", str(run_dir), "--episodes", "1", *settings]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = [sys.executable, str(ROOT / "train.py"), "--workers", str(workers), "--run-dir", str(run_dir)]
+        done = subprocess.run([*command, "--episodes", "1", *settings], capture_output=True, text=True)
         if done.returncode:
             for line in done.stderr.splitlines():
                 if line.startswith("train.py: "):
@@ -75,9 +74,9 @@ def main() -> None:
             raise InputError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
     settings += ["--iterations", str(arguments.iterations)]
     given = vars(parse(settings))
-    for name in ("resume", "eval", "run_dir"):
+    for name in ("resume", "eval", "run_dir", "workers"):
         if name in given:
-            raise InputError(f"{flag(name)} was given, but every run here is a new one; leave it out")
+            raise InputError(f"{flag(name)} was given, but the runs here have their own; leave it out")
     config = configure(given)
     check_run(config, Workers())
     doubled = [
