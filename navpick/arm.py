@@ -19,7 +19,7 @@ import numpy as np
 TORSO_LIFT = 0.15  # metres; habitat-lab's FetchRobot holds the torso there
 NUM_JOINTS = 7  # the arm is the last seven turning joints before the hand
 DAMPING = 0.1
-STRAIGHT_DOWN = np.array([0.0, 0.0, -1.0])
+UP = np.array([0.0, 0.0, 1.0])
 
 
 class ArmError(ValueError):
@@ -69,8 +69,10 @@ class Arm(NamedTuple):
         """Metres from the second joint to the tip of the stretched arm."""
         return float(np.linalg.norm(self.offsets[2:, :3, 3], axis=1).sum() + np.linalg.norm(self.tip))
 
-    def steps_towards(self, angles: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def steps_towards(self, angles: np.ndarray, target: np.ndarray, tilt: float = 0.0) -> np.ndarray:
         """Return changes of the joints (7,), radians, that bring the tip to `target`, and the cup to point down.
+
+        `tilt`: radians by which it is to point ahead instead.
 
         Two tasks in order (Siciliano & Slotine 1991), each by damped least squares (Wampler 1986): what the tip does
         not need is left for the pointing. So an object that is too far away to be met from above is met from aside.
@@ -78,14 +80,20 @@ class Arm(NamedTuple):
         tip, pointing, _, jacobian = self.pose(angles)
         error = target - tip
         error *= min(1.0, 0.1 / max(float(np.linalg.norm(error)), 1e-9))  # linear only nearby
+        outward = np.array([*target[:2], 0.0]) / max(float(np.linalg.norm(target[:2])), 1e-9)
+        turning = 0.5 * np.cross(pointing, np.sin(tilt) * outward - np.cos(tilt) * UP)
         linear = jacobian[:3]
         angular = (np.eye(3) - np.outer(pointing, pointing)) @ jacobian[3:]  # turning about the cup's axis is free
-        inverse = damped_inverse(linear)
-        change = inverse @ error
-        free = np.eye(len(angles)) - np.linalg.pinv(linear) @ linear  # what leaves the tip where it is
-        turning = 0.5 * np.cross(pointing, STRAIGHT_DOWN)
-        change += free @ damped_inverse(angular @ free) @ (turning - angular @ change)
-        return np.clip(angles + change, self.lower, self.upper) - angles
+        movable = np.ones(len(angles))
+        while True:
+            inverse = damped_inverse(linear * movable)
+            change = inverse @ error
+            rest = movable * (np.eye(len(angles)) - np.linalg.pinv(linear * movable) @ linear)  # leaves the tip alone
+            change += rest @ damped_inverse(angular @ rest) @ (turning - angular @ change)
+            beyond = (angles + change < self.lower) | (angles + change > self.upper)
+            if not (beyond & (movable > 0)).any():
+                return np.clip(angles + change, self.lower, self.upper) - angles
+            movable[beyond] = 0.0  # the others do what these cannot
 
 
 def damped_inverse(matrix: np.ndarray) -> np.ndarray:
@@ -223,7 +231,7 @@ def main() -> None:
     for step in range(201):
         tip, pointing, _, _ = arm.pose(angles)
         if step % 40 == 0:
-            tilt = np.degrees(np.arccos(np.clip(pointing @ STRAIGHT_DOWN, -1.0, 1.0)))
+            tilt = np.degrees(np.arccos(np.clip(-pointing @ UP, -1.0, 1.0)))
             print(f"step {step:3d}  cup at {np.round(tip, 3)} m, {tilt:4.1f} degrees from straight down")
         change = arm.steps_towards(angles, target)
         angles = angles + 0.0125 * change / max(0.05, float(np.abs(change).max()))

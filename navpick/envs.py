@@ -11,7 +11,7 @@ measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 
 An observation is one float32 vector, what the student sees first:
 
-    depth     128 * 128 depths of the head camera in [0, 1], row by row
+    depth     64 * 64 depths of the head camera in [0, 1], row by row
     sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale
     hints     for the teacher only, see HINTS: where the geodesic path leads, what the camera sees
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-IMAGE_SIDE = 128
+IMAGE_SIDE = 64
 # What the student knows besides the depth image: numbers, and the scale that brings them to about one.
 SENSORS = {
     "joint": (7, math.pi),  # angles of the arm

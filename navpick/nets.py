@@ -12,31 +12,31 @@ from ppo import DiagonalGaussian, Student
 class DepthBody(nn.Module):
     """The body for Habitat: features of the depth image, joined with the other sensors, through a 2-layer MLP.
 
-    An observation is one vector: the 128 x 128 depths in [0, 1], row by row, then S normalised sensor readings;
+    An observation is one vector: the 64 x 64 depths in [0, 1], row by row, then S normalised sensor readings;
     what follows them is for the teacher only. A reading x goes in with sin and cos of pi x, 2 pi x, 4 pi x and 8 pi x,
     its Fourier features (Tancik et al. 2020): the arm's last centimetres decide, in readings that span metres.
     """
 
     FREQUENCIES = (1, 2, 4, 8)
+    frequencies: Tensor
 
     def __init__(self, vision: nn.Module, vision_features: int, num_sensors: int, hidden: int) -> None:
-        """`vision`: images (B, 1, 128, 128) -> (B, vision_features); `num_sensors`: S."""
+        """`vision`: images (B, 1, 64, 64) -> (B, vision_features); `num_sensors`: S."""
         super().__init__()
         self.sizes = [IMAGE_SIDE**2, num_sensors]
         self.vision = vision
+        self.register_buffer("frequencies", torch.pi * torch.tensor(self.FREQUENCIES), persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(vision_features + num_sensors * (1 + 2 * len(self.FREQUENCIES)), hidden), nn.ReLU(),
             nn.Linear(hidden, hidden), nn.ReLU(),
         )  # fmt: skip
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Features (B, hidden) of observations (B, 128 * 128 + S)."""
+        """Features (B, hidden) of observations (B, 64 * 64 + S)."""
         depths, sensors = observations[:, : sum(self.sizes)].split(self.sizes, dim=1)
         features = self.vision(depths.unflatten(1, (1, IMAGE_SIDE, IMAGE_SIDE)))
-        waves = [
-            wave(frequency * torch.pi * sensors) for frequency in self.FREQUENCIES for wave in (torch.sin, torch.cos)
-        ]
-        return self.layers(torch.cat([features, sensors, *waves], dim=1))
+        phases = (sensors[:, None] * self.frequencies[:, None]).flatten(1)
+        return self.layers(torch.cat([features, sensors, phases.sin(), phases.cos()], dim=1))
 
 
 def normed_conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -84,7 +84,7 @@ def gaussian_student(body: nn.Module, features: int, num_actions: int, num_teach
 def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
     """Our student for Habitat on CPUs, 258,295 weights with 11 actions, one teacher and 19 sensor readings."""
     vision = nn.Sequential(
-        nn.AvgPool2d(4),  # 32 x 32
+        nn.AvgPool2d(2),  # 32 x 32
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(),  # 16 x 16
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),  # 8 x 8
         nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),  # 4 x 4

@@ -50,6 +50,7 @@ def joint_actions(change: np.ndarray) -> np.ndarray:
 
 
 HOVER = 0.12  # metres over the object from which the suction cup comes down, and under its middle, to which it goes on
+TILT = 0.6  # radians from straight down to straight ahead: so the wrist stays clear of what is behind the object
 CLEAR = 0.25  # metres over where the object lay from which the arm goes straight to rest
 
 
@@ -60,13 +61,14 @@ def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
     angles = read(observation, "joint")
     pose = arm.pose(angles)
     thing = read(observation, "ee_pos") + pose.rotation @ read(observation, "obj_start_sensor")
+    lifted = 0.0
     if read(observation, "is_holding")[0]:
         lifted = np.clip((pose.tip[2] - thing[2]) / CLEAR, 0.0, 1.0)
         target = pose.tip + read(observation, "relative_resting_position") * [lifted, lifted, 1.0]
     else:
         aside = np.linalg.norm(pose.tip[:2] - thing[:2])
         target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), -HOVER, HOVER)])  # cups are open above
-    means[ARM] = joint_actions(arm.steps_towards(angles, target))
+    means[ARM] = joint_actions(arm.steps_towards(angles, target, TILT * (1.0 - lifted)))
     return means
 
 

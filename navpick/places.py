@@ -21,7 +21,8 @@ UP = np.array([0.0, 1.0, 0.0])
 DIRECTIONS = [np.array([math.cos(bearing), 0.0, math.sin(bearing)]) for bearing in np.arange(36) * math.tau / 36]
 MARGIN = 0.1  # metres of the arm's length that stay bent
 WIDTH = 0.12  # metres to either side of the arm's way that must be free
-SWEEP = 0.7  # metres round the base that the arm takes while the robot turns
+SWEEP = np.linspace(-0.6, 0.6, 13)  # radians from the object's direction that the arm takes while it picks
+TURN = 0.7  # metres round the base that the arm takes while the robot turns
 
 
 def places_to_stand(sim: Any, thing: np.ndarray, arm: Arm) -> tuple[np.ndarray, str]:
@@ -47,8 +48,10 @@ def places_to_stand(sim: Any, thing: np.ndarray, arm: Arm) -> tuple[np.ndarray, 
             over = thing + WIDTH * UP
             if furniture.between((shoulder + side, over + side) for shoulder in shoulders for side in (-aside, aside)):
                 continue
-            blocked = furniture.between((s, s + SWEEP * turned) for s in shoulders for turned in DIRECTIONS[::2])
-            found.append((place, radius > COMFORTABLE, blocked))
+            sweep = [math.cos(turned) * -away + math.sin(turned) * np.cross(away, UP) for turned in SWEEP]
+            in_picking = furniture.between((s, s + radius * direction) for s in shoulders for direction in sweep)
+            in_turning = furniture.between((s, s + TURN * way) for s in shoulders for way in DIRECTIONS[::2])
+            found.append((place, radius > COMFORTABLE, in_picking, in_turning))
     if not found:
         gap = math.dist(nearest[::2], thing[::2])
         why = f"the arm reaches {reach:.2f} m, and the robot comes no nearer than {gap:.2f} m"

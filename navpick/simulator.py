@@ -9,6 +9,7 @@ from typing import Any
 
 from habitat.articulated_agents.robots.fetch_suction import FetchSuctionRobot
 from habitat.core.registry import registry
+from habitat.datasets.rearrange.navmesh_utils import get_largest_island_index
 from habitat.tasks.rearrange.rearrange_sim import RearrangeSim
 from habitat_sim import SensorType
 from habitat_sim.gfx import NO_LIGHT_KEY
@@ -61,5 +62,7 @@ class NavPickSim(RearrangeSim):
         for thing, _ in furniture:
             thing.motion_type = MotionType.STATIC
         super()._recompute_navmesh()
+        if self._largest_indoor_island_idx < 0:  # without a ceiling nothing is indoors, and robots start on wardrobes
+            self._largest_indoor_island_idx = get_largest_island_index(self.pathfinder, self, allow_outdoor=True)
         for thing, motion_type in furniture:
             thing.motion_type = motion_type
