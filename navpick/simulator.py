@@ -34,6 +34,8 @@ class UnlitFetch(FetchSuctionRobot):
 class NavPickSim(RearrangeSim):
     """The simulator of Nav & Pick."""
 
+    _largest_indoor_island_idx: int
+
     def __init__(self, config: Any) -> None:
         """`config`: habitat-lab's `simulator`."""
         super().__init__(config)
