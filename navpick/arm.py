@@ -12,7 +12,7 @@ import sys
 import xml.etree.ElementTree as ET
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,16 +48,15 @@ class Arm(NamedTuple):
 
     def pose(self, angles: np.ndarray) -> Pose:
         """Return where the hand is at these joint angles (7,), radians."""
-        frame, axes, origins = np.eye(4), [], []
-        for offset, axis, angle in zip(self.offsets, self.axes, angles):
-            frame = frame @ offset
-            axes.append(frame[:3, :3] @ axis)
-            origins.append(frame[:3, 3])
-            frame = frame @ turn(axis, angle)
-        tip = frame[:3, :3] @ self.tip + frame[:3, 3]
-        linear = np.cross(axes, tip - np.array(origins))
-        jacobian = np.concatenate([linear.T, np.array(axes).T])
-        return Pose(tip, frame[:3, :3] @ self.outward, frame[:3, :3] @ self.hand, jacobian)
+        frames = self.offsets @ turn(self.axes, angles)
+        for joint in range(1, len(frames)):
+            frames[joint] = frames[joint - 1] @ frames[joint]
+        rotations, origins = frames[:, :3, :3], frames[:, :3, 3]
+        axes = (rotations @ self.axes[..., None])[..., 0]
+        last = rotations[-1]
+        tip = last @ self.tip + origins[-1]
+        jacobian = np.concatenate([np.cross(axes, tip - origins).T, axes.T])
+        return Pose(tip, last @ self.outward, last @ self.hand, jacobian)
 
     @property
     def shoulder(self) -> np.ndarray:
@@ -69,46 +68,55 @@ class Arm(NamedTuple):
         """Metres from the second joint to the tip of the stretched arm."""
         return float(np.linalg.norm(self.offsets[2:, :3, 3], axis=1).sum() + np.linalg.norm(self.tip))
 
-    def steps_towards(self, angles: np.ndarray, target: np.ndarray, tilt: float = 0.0) -> np.ndarray:
+    def steps_towards(self, angles: np.ndarray, pose: Pose, target: np.ndarray, tilt: float = 0.0) -> np.ndarray:
         """Return changes of the joints (7,), radians, that bring the tip to `target`, and the cup to point down.
 
-        `tilt`: radians by which it is to point ahead instead.
+        `pose`: at these angles; `tilt`: radians by which the cup is to point ahead instead.
 
         Two tasks in order (Siciliano & Slotine 1991), each by damped least squares (Wampler 1986): what the tip does
         not need is left for the pointing. So an object that is too far away to be met from above is met from aside.
         """
-        tip, pointing, _, jacobian = self.pose(angles)
-        error = target - tip
+        error = target - pose.tip
         error *= min(1.0, 0.1 / max(float(np.linalg.norm(error)), 1e-9))  # linear only nearby
-        outward = np.array([*target[:2], 0.0]) / max(float(np.linalg.norm(target[:2])), 1e-9)
-        turning = 0.5 * np.cross(pointing, np.sin(tilt) * outward - np.cos(tilt) * UP)
-        linear = jacobian[:3]
-        angular = (np.eye(3) - np.outer(pointing, pointing)) @ jacobian[3:]  # turning about the cup's axis is free
+        ahead = np.array([*target[:2], 0.0]) / max(float(np.linalg.norm(target[:2])), 1e-9)
+        turning = 0.5 * np.cross(pose.pointing, np.sin(tilt) * ahead - np.cos(tilt) * UP)
+        # Turning about the cup's axis is free.
+        linear, angular = pose.jacobian[:3], pose.jacobian[3:]
+        angular = angular - np.outer(pose.pointing, pose.pointing @ angular)
         movable = np.ones(len(angles))
         while True:
-            inverse = damped_inverse(linear * movable)
-            change = inverse @ error
-            rest = movable * (np.eye(len(angles)) - np.linalg.pinv(linear * movable) @ linear)  # leaves the tip alone
-            change += rest @ damped_inverse(angular @ rest) @ (turning - angular @ change)
+            reach = linear * movable
+            change = damped_inverse(reach, DAMPING) @ error
+            idle = np.diag(movable) - damped_inverse(reach, 1e-3) @ reach  # what leaves the tip where it is
+            change += idle @ damped_inverse(angular @ idle, DAMPING) @ (turning - angular @ change)
             beyond = (angles + change < self.lower) | (angles + change > self.upper)
-            if not (beyond & (movable > 0)).any():
+            if not beyond[movable > 0].any():
                 return np.clip(angles + change, self.lower, self.upper) - angles
             movable[beyond] = 0.0  # the others do what these cannot
 
 
-def damped_inverse(matrix: np.ndarray) -> np.ndarray:
-    """Return M^T (M M^T + damping^2 I)^-1."""
-    square = matrix @ matrix.T + DAMPING**2 * np.eye(len(matrix))
-    return matrix.T @ np.linalg.inv(square)
+def damped_inverse(matrix: np.ndarray, damping: float) -> np.ndarray:
+    """Return M^T (M M^T + damping^2 I)^-1, (7, 3), of M, (3, 7).
+
+    Without LAPACK, whose threads take a hundred times as long for three equations as the arithmetic.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (matrix @ matrix.T + damping**2 * np.eye(3)).tolist()
+    adjugate = [
+        [e * i - f * h, c * h - b * i, b * f - c * e],
+        [f * g - d * i, a * i - c * g, c * d - a * f],
+        [d * h - e * g, b * g - a * h, a * e - b * d],
+    ]
+    determinant = a * adjugate[0][0] + b * adjugate[1][0] + c * adjugate[2][0]
+    return matrix.T @ np.array(adjugate) / determinant
 
 
-def turn(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Return the rotation (4, 4) by an angle about a unit vector (Rodrigues' formula)."""
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation = np.eye(4)
-    rotation[:3, :3] += np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return rotation
+def turn(axes: np.ndarray, angles: Any) -> np.ndarray:
+    """Return the rotations (..., 4, 4) by angles (...) about unit vectors (..., 3), by Rodrigues' formula."""
+    x, y, z = np.moveaxis(axes, -1, 0)
+    o = np.zeros_like(x)
+    cross = np.moveaxis(np.array([[o, -z, y, o], [z, o, -x, o], [-y, x, o, o], [o, o, o, o]]), (0, 1), (-2, -1))
+    sin, cos = (np.asarray(f(angles))[..., None, None] for f in (np.sin, np.cos))
+    return np.eye(4) + sin * cross + (1 - cos) * cross @ cross
 
 
 def read_arm(urdf: Path) -> Arm:
@@ -229,11 +237,11 @@ def main() -> None:
     arm = read_arm(Path(sys.argv[1]) if len(sys.argv) > 1 else home)
     angles, target = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005]), np.array([0.65, 0.0, 0.75])
     for step in range(201):
-        tip, pointing, _, _ = arm.pose(angles)
+        pose = arm.pose(angles)
         if step % 40 == 0:
-            tilt = np.degrees(np.arccos(np.clip(-pointing @ UP, -1.0, 1.0)))
-            print(f"step {step:3d}  cup at {np.round(tip, 3)} m, {tilt:4.1f} degrees from straight down")
-        change = arm.steps_towards(angles, target)
+            tilt = np.degrees(np.arccos(np.clip(-pose.pointing @ UP, -1.0, 1.0)))
+            print(f"step {step:3d}  cup at {np.round(pose.tip, 3)} m, {tilt:4.1f} degrees from straight down")
+        change = arm.steps_towards(angles, pose, target)
         angles = angles + 0.0125 * change / max(0.05, float(np.abs(change).max()))
 
 

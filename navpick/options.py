@@ -68,7 +68,7 @@ def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
     else:
         aside = np.linalg.norm(pose.tip[:2] - thing[:2])
         target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), -HOVER, HOVER)])  # cups are open above
-    means[ARM] = joint_actions(arm.steps_towards(angles, target, TILT * (1.0 - lifted)))
+    means[ARM] = joint_actions(arm.steps_towards(angles, pose, target, TILT * (1.0 - lifted)))
     return means
 
 

@@ -36,6 +36,7 @@ class ProcessEnv:
 
     def __init__(self, task: str, split: str, settings: Settings) -> None:
         """Start the process, which ends with this object; the simulator is there once it answers to a first reset."""
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the child: more would only get in each other's way
         context = multiprocessing.get_context("spawn")
         self.errors = tempfile.NamedTemporaryFile(prefix="habitat-", suffix=".log")  # noqa: SIM115
         self.pipe, theirs = context.Pipe()
