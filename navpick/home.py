@@ -275,7 +275,7 @@ def robot_urdf() -> str:
                 ET.SubElement(ET.SubElement(element, "geometry"), "box", size=vector(size))
                 if part == "visual":  # without a material habitat-sim lights it by images, which takes 14 s of CPU
                     material = ET.SubElement(element, "material", name="grey")
-                    ET.SubElement(material, "color", rgba="0.75 0.77 0.8 1")
+                    ET.SubElement(material, "color", rgba="0.35 0.37 0.4 1")
     for name, parent, child, kind, origin, axis, limits in JOINTS:
         joint = ET.SubElement(robot, "joint", name=name, type=kind)
         ET.SubElement(joint, "parent", link=parent)

@@ -94,7 +94,7 @@ def check(folder: Path) -> None:
     """Raise HabitatError where Habitat is not installed, or a folder has no robot or no episodes for both splits."""
     missing = [name for name in ("habitat", "habitat_sim") if importlib.util.find_spec(name) is None]
     if missing:
-        raise HabitatError(f"{missing[0]} is not installed; {INSTALL}, and then conda activate llm4teach")
+        raise HabitatError(f"Habitat is not installed (no {missing[0]}); {INSTALL}, and then conda activate llm4teach")
     for split in ("train", "val"):
         find_files(folder, split)
 

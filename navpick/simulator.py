@@ -12,8 +12,17 @@ from habitat.core.registry import registry
 from habitat.datasets.rearrange.navmesh_utils import get_largest_island_index
 from habitat.tasks.rearrange.rearrange_sim import RearrangeSim
 from habitat_sim import SensorType
-from habitat_sim.gfx import NO_LIGHT_KEY
+from habitat_sim.gfx import DEFAULT_LIGHTING_KEY, NO_LIGHT_KEY, LightInfo, LightPositionModel
 from habitat_sim.physics import MotionType
+from magnum import Color3, Vector4
+
+
+# Films are lit from all sides, most of all from above.
+DIRECTIONS = {(0, -1, 0): 0.9, (1, -0.1, 0.3): 1.0, (-1, -0.1, -0.3): 0.8, (-0.3, -0.1, 1): 0.7, (0.3, -0.1, -1): 0.5}
+LIGHTS = [
+    LightInfo(vector=Vector4(*direction, 0), color=Color3(brightness), model=LightPositionModel.Global)
+    for direction, brightness in DIRECTIONS.items()
+]
 
 
 class UnlitFetch(FetchSuctionRobot):
@@ -51,10 +60,15 @@ class NavPickSim(RearrangeSim):
         config = super().create_sim_config(_sensor_suite)
         sensors = config.agents[0].sensor_specifications
         self.unlit = not any(sensor.sensor_type == SensorType.COLOR for sensor in sensors)
-        if self.unlit:
-            config.sim_cfg.override_scene_light_defaults = True
-            config.sim_cfg.scene_light_setup = NO_LIGHT_KEY
+        config.sim_cfg.override_scene_light_defaults = True
+        config.sim_cfg.scene_light_setup = NO_LIGHT_KEY if self.unlit else DEFAULT_LIGHTING_KEY
         return config
+
+    def reset(self) -> None:
+        """Begin an episode, with our lights: habitat-sim has put its own in their place."""
+        super().reset()
+        if not self.unlit:
+            self.set_light_setup(LIGHTS)
 
     def _recompute_navmesh(self) -> None:
         """Compute the map with articulated furniture in it; habitat-lab takes in only what cannot move."""

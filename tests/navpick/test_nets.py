@@ -47,8 +47,8 @@ def test_resnet18_has_its_shapes_and_its_17_convolutions():
     for layer in net:
         x = layer(x)
         shapes.append(tuple(x.shape[1:]))
-    blocks = [(64, 32, 32)] * 3 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2
-    assert shapes == [(64, 64, 64)] * 2 + blocks + [(512, 1, 1), (512,)]
+    blocks = [(64, 16, 16)] * 3 + [(128, 8, 8)] * 2 + [(256, 4, 4)] * 2 + [(512, 2, 2)] * 2
+    assert shapes == [(64, 32, 32)] * 2 + blocks + [(512, 1, 1), (512,)]
     kernels = [module.kernel_size for module in net.modules() if isinstance(module, nn.Conv2d)]
     assert (kernels.count((7, 7)), kernels.count((3, 3)), kernels.count((1, 1))) == (1, 16, 3)
 
@@ -75,15 +75,17 @@ def test_depth_body_takes_the_image_row_by_row_and_then_the_sensors():
     student.body.vision.register_forward_pre_hook(lambda _, inputs: images.append(inputs[0]))
     student.body.layers.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
     student(observations)
-    assert images[0].shape == (2, 1, 128, 128)
-    assert images[0][1, 0, 5, 7] == observations[1, 5 * 128 + 7]
-    sensors = observations[:, 128 * 128 :]
+    assert images[0].shape == (2, 1, IMAGE_SIDE, IMAGE_SIDE)
+    assert images[0][1, 0, 5, 7] == observations[1, 5 * IMAGE_SIDE + 7]
+    sensors = observations[:, IMAGE_SIDE**2 :]
     at = joined[0].shape[1] - 9 * NUM_SENSORS
     assert torch.equal(joined[0][:, at : at + NUM_SENSORS], sensors)
-    fourth = at + 5 * NUM_SENSORS  # behind the readings and sin, cos of pi x and 2 pi x
+    fourth = at + 3 * NUM_SENSORS  # behind the readings and the sines of pi x and 2 pi x
     torch.testing.assert_close(joined[0][:, fourth : fourth + NUM_SENSORS], torch.sin(4 * torch.pi * sensors))
     last = joined[0][:, -NUM_SENSORS:]
     torch.testing.assert_close(last, torch.cos(8 * torch.pi * sensors))
+    hinted = torch.cat([observations, torch.rand(2, 5)], dim=1)  # the hints are the teacher's
+    assert torch.equal(student(hinted).policy.mean, student(observations).policy.mean)
     with pytest.raises(RuntimeError, match="split"):
         student(observations[:, 1:])
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from navpick import options
+from navpick.arm import read_arm
+from navpick.lab import HOME
 from navpick.layout import (
     ARM,
     FORWARD,
@@ -21,7 +23,8 @@ from navpick.layout import (
 )
 from tests.navpick.readings import readings
 
-ARM_AT_REST = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005])  # habitat-lab's
+FETCH = read_arm(HOME / "robots" / "fetch_suction.urdf")
+AT_REST = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005])  # habitat-lab's
 
 
 def test_the_layout_lays_readings_end_to_end():
@@ -40,92 +43,78 @@ def test_the_layout_lays_readings_end_to_end():
     assert np.count_nonzero(observation) == NUM_SENSORS + 1
 
 
-def test_the_jacobian_against_differences():
-    angles, step = np.random.default_rng(0).uniform(-1, 1, 7), 1e-6
-    position, rotation, jacobian = options.kinematics(angles)
-    for joint in range(7):
-        moved, turned, _ = options.kinematics(angles + step * np.eye(7)[joint])
-        np.testing.assert_allclose((moved - position) / step, jacobian[:3, joint], atol=1e-5)
-        spin = (turned - rotation) @ rotation.T / step  # skew: its entries are the angular velocity
-        np.testing.assert_allclose([spin[2, 1], spin[0, 2], spin[1, 0]], jacobian[3:, joint], atol=1e-5)
-
-
-@pytest.mark.slow
-def test_the_arm_reaches_over_the_table_with_the_cup_down():
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        target = np.array([random.uniform(0.5, 0.75), random.uniform(-0.2, 0.2), random.uniform(0.65, 0.9)])
-        angles = ARM_AT_REST.copy()
-        for _ in range(600):
-            step = options.move_arm(angles, target)
-            assert np.abs(step).max() <= 1 + 1e-9
-            angles += options.MAX_JOINT_STEP * step
-        position, rotation, _ = options.kinematics(angles)
-        np.testing.assert_allclose(position, target, atol=0.01)
-        assert rotation[2, 0] < -0.98
-
-
-def test_navigate_turns_to_the_corner_then_goes():
-    far = {"obj_start_gps_compass": (3.0, 0.0), "path_length": 3.0}
-    left = options.navigate(readings(corner_ahead=0.0, corner_left=2.0, **far))
+def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
+    left = options.navigate(readings(corner_left=2.0, path_length=3.0))
     assert (left[TURN], left[FORWARD]) == (1.0, 0.0)
-    slightly = options.navigate(readings(corner_ahead=2.0, corner_left=0.2, **far))
+    slightly = options.navigate(readings(corner_ahead=2.0, corner_left=0.2, path_length=3.0))
     assert 0.2 < slightly[TURN] < 0.5 < slightly[FORWARD] < 1.0
-    ahead = options.navigate(readings(corner_ahead=2.0, corner_left=0.0, **far))
-    assert (ahead[TURN], ahead[FORWARD]) == (0.0, 1.0)
-    there = options.navigate(
-        readings(corner_ahead=0.0, corner_left=0.0, obj_start_gps_compass=(0.6, -1.0), path_length=0.0)
-    )
+    ahead = options.navigate(readings(corner_ahead=2.0, obj_start_gps_compass=(3.0, 1.0), path_length=3.0))
+    assert (ahead[TURN], ahead[FORWARD]) == (0.0, 1.0)  # not yet to the object
+    there = options.navigate(readings(obj_start_gps_compass=(0.6, -1.0)))
     assert (there[TURN], there[FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
-    beside = options.navigate(
-        readings(corner_ahead=0.0, corner_left=0.3, obj_start_gps_compass=(0.7, 1.0), path_length=0.3)
-    )
-    # near the object it turns to that, and not to the corner
-    assert (beside[TURN], beside[FORWARD]) == (-1.0, 0.0)
-    for means in (left, slightly, ahead, there, beside):
+    for means in (left, slightly, ahead, there):
         assert means[STOP] < 0
         assert means[GRIP] < 0
         assert not means[ARM].any()
 
 
 def test_initiation_and_termination():
-    navigate, pick = options.OPTIONS["navigate"], options.OPTIONS["pick"]
-    far, near = readings(obj_start_gps_compass=(2.0, 0.0)), readings(obj_start_gps_compass=(0.6, 0.1))
-    aside, holding = (
-        readings(obj_start_gps_compass=(0.6, 1.0)),
-        readings(obj_start_gps_compass=(2.0, 0.0), is_holding=1),
-    )
+    navigate, pick = (options.make_option(name, FETCH) for name in options.OPTION_NAMES)
+    far, near = readings(path_length=2.0), readings(obj_start_gps_compass=(0.6, 0.1))
+    aside, holding = readings(obj_start_gps_compass=(0.6, 1.0)), readings(path_length=2.0, is_holding=1)
     assert [navigate.is_done(o) for o in (far, near, aside)] == [False, True, False]
     assert [navigate.can_start(o) for o in (far, holding)] == [True, False]
     assert [pick.can_start(o) for o in (far, near, aside, holding)] == [False, True, False, True]
+    assert not any(pick.is_done(o) for o in (far, near, aside, holding))
     assert navigate.policy(far).shape == (2, 11)
     with pytest.raises(ValueError, match="dance"):
-        options.make_option("dance")
+        options.make_option("dance", FETCH)
+
+
+def seen_from(angles, thing, **more):
+    """What the sensors read with the arm at these angles and an object there, in the base's frame."""
+    pose = FETCH.pose(angles)
+    ee = pose.tip - 0.1 * pose.pointing  # wherever a robot has its end effector
+    return readings(joint=angles, ee_pos=ee, obj_start_sensor=pose.rotation.T @ (thing - ee), **more)
+
+
+def follow(angles, thing, steps, **more):
+    """The arm after some steps of pick."""
+    for _ in range(steps):
+        angles = angles + 0.0125 * options.pick(seen_from(angles, thing, **more), FETCH)[ARM]
+    return angles
+
+
+def test_pick_comes_from_above_and_goes_on_to_the_bottom_of_a_cup():
+    thing = np.array([0.65, 0.0, 0.7])
+    heights = []
+    angles = AT_REST
+    for _ in range(12):
+        angles = follow(angles, thing, 20)
+        tip = FETCH.pose(angles).tip
+        heights.append(tip[2])
+        if np.linalg.norm(tip[:2] - thing[:2]) > 0.05:
+            assert tip[2] > thing[2] + 0.08
+    assert np.linalg.norm(tip[:2] - thing[:2]) < 0.02
+    assert thing[2] - 0.13 < heights[-1] < thing[2] - 0.03
 
 
 def test_pick_lifts_before_it_comes_back():
-    position, rotation, _ = options.kinematics(ARM_AT_REST)
     thing = np.array([0.65, 0.0, 0.7])
-    seen = {
-        "joint": ARM_AT_REST,
-        "obj_start_sensor": rotation.T @ (thing - position),
-        "obj_start_gps_compass": (0.65, 0.0),
-    }
-    step = options.pick(readings(**seen))[ARM]
-    after, _, _ = options.kinematics(ARM_AT_REST + 0.0125 * step)
-    above = thing + np.array([0, 0, 0.12])
-    assert np.linalg.norm(after - above) < np.linalg.norm(position - above)
-    low = ARM_AT_REST.copy()
-    for _ in range(400):
-        low += 0.0125 * options.move_arm(low, thing)
-    position, rotation, _ = options.kinematics(low)
-    to_rest = np.array([0.5, 0.0, 1.0]) - position
-    seen = {
-        "joint": low,
-        "obj_start_sensor": rotation.T @ (thing - position),
-        "relative_resting_position": to_rest,
-        "is_holding": 1,
-    }
-    step = options.pick(readings(**seen))[ARM]
-    after, _, _ = options.kinematics(low + 0.0125 * step)
-    assert after[2] - position[2] > 3 * np.linalg.norm((after - position)[:2])
+    low = follow(AT_REST, thing, 240)
+    before = FETCH.pose(low).tip
+    held = {"is_holding": 1, "relative_resting_position": np.array([0.5, -0.2, 1.0]) - before}
+    after = FETCH.pose(follow(low, thing, 10, **held)).tip
+    assert after[2] - before[2] > 3 * np.linalg.norm((after - before)[:2])
+    assert options.pick(seen_from(low, thing, **held), FETCH)[GRIP] > 0
+
+
+def test_another_arm_is_moved_by_its_own_description(tmp_path):
+    """The same readings, and a forearm 5 cm longer: the joints must go elsewhere."""
+    text = (HOME / "robots" / "fetch_suction.urdf").read_text()
+    assert 'xyz="0.197 0 0"' in text
+    (tmp_path / "long.urdf").write_text(text.replace('xyz="0.197 0 0"', 'xyz="0.247 0 0"'))
+    longer = read_arm(tmp_path / "long.urdf")
+    np.testing.assert_allclose(longer.length - FETCH.length, 0.05, atol=1e-12)
+    observation = seen_from(AT_REST, np.array([0.65, 0.0, 0.7]))
+    assert np.abs(options.pick(observation, longer) - options.pick(observation, FETCH)).max() > 0.02

@@ -54,12 +54,13 @@ def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
     task = open_task(configure({"env": "habitat-navpick", "options": ",".join(map(str, paths))}))
     make_option = task.make_option
     observation = readings(obj_start_gps_compass=(2.0, 0.1))
-    for name, student in zip(options.OPTIONS, students):
+    for name, student in zip(options.OPTION_NAMES, students):
         policy = student(torch.from_numpy(observation)[None]).policy
         mean, deviation = make_option(name).policy(observation)
         np.testing.assert_allclose(mean, policy.mean[0].detach(), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(deviation, policy.stddev[0].detach(), rtol=1e-5)
-        assert make_option(name).is_done is options.OPTIONS[name].is_done
+        arrived = readings(path_length=0.0)
+        assert make_option(name).is_done(arrived) == TASK.make_option(name).is_done(arrived) == (name == "navigate")
     with pytest.raises(ValueError, match="dance"):
         make_option("dance")
 
@@ -82,7 +83,7 @@ def test_options_that_cannot_be_loaded(what, tmp_path):
 def all_states():
     """Every state text: what is seen, what else, and what is held."""
     for near, target, others, holding in itertools.product((0, 1), repeat=4):
-        observation = readings(obj_start_gps_compass=(0.6 if near else 2.0, 0.0), is_holding=holding)
+        observation = readings(path_length=0.0 if near else 2.0, is_holding=holding)
         observation[sensor_slice("sees_target")] = target
         observation[sensor_slice("sees_others")] = others
         yield envs.describe(observation)
@@ -110,17 +111,17 @@ def test_plans_of_the_robot(answer, plan):
 
 def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
     shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
-    teacher = Teacher(lambda _: shares, lambda _: "a state", options.make_option, None)
+    teacher = Teacher(lambda _: shares, lambda _: "a state", TASK.make_option, None)
     far, near = (
         readings(obj_start_gps_compass=(2.0, 0.0), corner_ahead=1.0, corner_left=0.0, path_length=1.0),
         readings(obj_start_gps_compass=(0.6, 0.0)),
     )
     assert teacher(far).prior.tolist() == [1.0]  # pick cannot start, singing is no option
-    np.testing.assert_array_equal(teacher(far).policies[0], options.OPTIONS["navigate"].policy(far))
+    np.testing.assert_array_equal(teacher(far).policies[0], TASK.make_option("navigate").policy(far))
     assert teacher(near).prior.tolist() == [1.0]  # navigate is done, pick acts in both plans
-    nobody = Teacher(lambda _: {"sing": 1.0}, lambda _: "", options.make_option, None)(far)
+    nobody = Teacher(lambda _: {"sing": 1.0}, lambda _: "", TASK.make_option, None)(far)
     assert len(nobody.prior) == 0
-    every = EveryOption(lambda _: list(options.OPTIONS), lambda _: "", options.make_option, None)(far)
+    every = EveryOption(lambda _: list(options.OPTION_NAMES), lambda _: "", TASK.make_option, None)(far)
     assert every.prior.tolist() == [1.0, 0.0]
     stacked, policies = train.stack_advice([teacher(far), nobody, every], TASK)
     assert stacked.tolist() == [[1, 0], [0, 0], [1, 0]]
