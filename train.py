@@ -258,8 +258,6 @@ def open_run(arguments: Sequence[str] | None, workers: Workers) -> tuple[Config,
         raise InputError("--resume and --eval were both given; give one")
     if "env" in given:
         given["env"] = absolute_env(given["env"])
-    if given.get("replies"):  # a run may be resumed from another folder
-        given["replies"] = str(Path(given["replies"]).resolve())
     if "," in given.get("options", ""):
         given["options"] = ",".join(str(Path(path).resolve()) for path in given["options"].split(","))
     if workers.by_torchrun:

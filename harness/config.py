@@ -33,9 +33,13 @@ def setting(
     least: float = -math.inf,
     most: float = sys.float_info.max,
     group: str = "",
+    path: bool = False,
 ) -> Any:
-    """Return a dataclass field with its help and what is allowed; `group`: the heading in --help that it opens."""
-    metadata = {"help": help, "choices": choices, "least": least, "most": most, "group": group}
+    """Return a dataclass field with its help and what is allowed.
+
+    `group`: the heading in --help that it opens; `path`: it names a file or folder, and is stored absolute.
+    """
+    metadata = {"help": help, "choices": choices, "least": least, "most": most, "group": group, "path": path}
     return field(default=default, metadata=metadata)
 
 
@@ -67,7 +71,9 @@ class Config:
         "shares of sampled plans, probabilities of lettered ones, the most frequent plan",
         choices=teacher.MODES,
     )
-    replies: str = setting("", "reply book; by default MODEL-MODE.jsonl, without a model the task's own, in replies/")
+    replies: str = setting(
+        "", "reply book; by default MODEL-MODE.jsonl, without a model the task's own, in replies/", path=True
+    )
     unknown_state: str = setting(
         "stop", "at a state without an answer: end the run, or give no advice there", choices=("stop", "silent")
     )
@@ -191,6 +197,9 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
     foreign = sorted(vars(given).keys() - known - {"resume", "eval"})
     if foreign:
         raise InputError(f"{flag(foreign[0])} is a setting of another task, and not of {env}; leave it out")
+    for f in fields(config_class(env)):
+        if f.metadata["path"] and getattr(given, f.name, ""):  # a run may be resumed from another folder
+            setattr(given, f.name, str(Path(getattr(given, f.name)).resolve()))
     return given
 
 

@@ -16,7 +16,6 @@ from habitat_sim.gfx import DEFAULT_LIGHTING_KEY, NO_LIGHT_KEY, LightInfo, Light
 from habitat_sim.physics import MotionType
 from magnum import Color3, Vector4
 
-
 # Films are lit from all sides, most of all from above.
 DIRECTIONS = {(0, -1, 0): 0.9, (1, -0.1, 0.3): 1.0, (-1, -0.1, -0.3): 0.8, (-0.3, -0.1, 1): 0.7, (0.3, -0.1, -1): 0.5}
 LIGHTS = [

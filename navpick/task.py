@@ -32,7 +32,7 @@ class NavPickConfig(Config):
 
     habitat_data: str = setting(
         "", "data set laid out like habitat-lab's data/; by default the home that we bring",
-        group="Habitat, section 4.2 and A.5",
+        group="Habitat, section 4.2 and A.5", path=True,
     )  # fmt: skip
     num_simulators: int = setting(1, "of each worker, all in processes of their own; Table 2 has 10", least=1)
     max_steps: int = setting(

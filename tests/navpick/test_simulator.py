@@ -1,4 +1,4 @@
-"""The environments on the real simulator, where it is installed: in the home, and in the data set that HABITAT_DATA names."""
+"""The environments on the real simulator, if installed: in the home, and in the data set that HABITAT_DATA names."""
 
 import gzip
 import importlib.util
