@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(why, flush=True)
         report.look("rendering", find_renderer, device)
     if not report.wrong:
-        settings = Settings(folder=str(given.habitat_data), gpu=gpu_device_id(device))
+        settings = Settings(folder=str(given.habitat_data.resolve()), gpu=gpu_device_id(device))
         report.look("episode", play_episode, settings)
     if given.episodes and not report.wrong:
         for split in SPLITS:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from navpick import check
-from navpick.lab import HabitatError
+from navpick.lab import HOME, HabitatError
 from navpick.rendering import Rendering, RenderingError
 
 
@@ -161,7 +161,8 @@ def test_code_in_a_child_process():
 @pytest.mark.skipif(
     importlib.util.find_spec("habitat_sim") is None, reason="habitat-sim is not installed; see environment.yml"
 )
-def test_the_real_thing(capsys):
-    lines, sentences, code = report(capsys, "--renderer", "cpu")
+def test_the_real_thing(capsys, monkeypatch):
+    monkeypatch.chdir(HOME.parent)  # a simulator starts in a folder of its own
+    lines, sentences, code = report(capsys, "--renderer", "cpu", "--habitat-data", HOME.name)
     assert (sentences, code) == ([], 0)
     assert "The robot sees" in lines["episode"]
