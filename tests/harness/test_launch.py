@@ -39,13 +39,15 @@ def said(errors):
     return [line for line in errors.splitlines() if line.strip() and "it/s" not in line and "s/it" not in line]
 
 
-def others(process, folder, rows=2):
-    """The processes that it started, once there are so many rows."""
-    while not (folder / "metrics.csv").exists() or len(read_metrics(folder)) < rows:
+def others(process, folder, count=1, rows=2):
+    """The processes that it started, once there are so many of them and of rows."""
+    found, metrics = [], folder / "metrics.csv"
+    while len(found) < count or (len(read_metrics(folder)) if metrics.exists() else 0) < rows:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    return [int(number) for number in found.stdout.split()]
+        pgrep = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+        found = [int(number) for number in pgrep.stdout.split()]
+    return found
 
 
 def wait_until_gone(numbers):
@@ -206,10 +208,10 @@ def test_ctrl_c_stops_all(tmp_path):
 
 
 @slow
-def test_the_others_end_with_the_first_that_is_killed(tmp_path):
+@pytest.mark.parametrize("when", ["before they are connected", "in training"])
+def test_the_others_end_with_the_first_that_is_killed(when, tmp_path):
     process = start(*tiny(tmp_path / "run", 3, iterations=100_000))
-    found = others(process, tmp_path / "run")
-    assert len(found) == 2
+    found = others(process, tmp_path / "run", 2, rows=2 if when == "in training" else 0)
     process.kill()
     assert said(process.communicate(timeout=60)[1]) == []
     wait_until_gone(found)
