@@ -22,7 +22,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Callable, Union
@@ -34,7 +34,7 @@ import annealing
 import ppo
 import teacher as teachers
 from harness.cli import InputError, errors_in_one_line
-from harness.config import Config, config_class, configure, fit_to_machine, flag, parse, stored_config
+from harness.config import Config, config_class, configure, flag, parse, stored_config
 from harness.find import absolute_env
 from harness.report import report
 from harness.run_files import (
@@ -269,15 +269,15 @@ def open_run(arguments: Sequence[str] | None, workers: Workers) -> tuple[Config,
     if resume is not None or measure is not None:
         run_dir = Path(measure if resume is None else resume)
         stored = stored_config(run_dir)
-        changeable = {"workers", "device", "episodes", "deterministic", "teacher_url", "teacher_key_env"}
-        changeable |= {"teacher_workers", "teacher_max_requests", "teacher_prompt_price", "teacher_completion_price"}
+        settings = config_class(stored["env"])
+        changeable = {f.name for f in fields(settings) if f.metadata["changeable"]}
         changeable |= {"iterations"} if measure is None else set()
         for name in sorted(given.keys() - changeable):
             if given[name] != stored[name]:
                 raise InputError(
                     f"{flag(name)} is {given[name]} but {run_dir} has {stored[name]}; leave it out or start a new run"
                 )
-        config = fit_to_machine(config_class(stored["env"])(**{**stored, **given, "run_dir": str(run_dir)}))
+        config = settings(**{**stored, **given, "run_dir": str(run_dir)}).fit_to_machine()
     else:
         config = configure(given)
         name = f"{config.env.rpartition(':')[2]}-{config.method}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -33,8 +33,9 @@ from harness.config import configure
 from harness.task import Task, open_task
 from harness.workers import Workers
 from llm.query import make_query
+from navpick.dataset import HOME
 from navpick.envs import HabitatEnv
-from navpick.lab import HOME, Settings
+from navpick.lab import Settings
 from navpick.layout import NUM_ACTIONS
 from navpick.task import NavPickConfig
 from rollout import LocalEnv, run_all

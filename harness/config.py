@@ -34,13 +34,17 @@ def setting(
     most: float = sys.float_info.max,
     group: str = "",
     path: bool = False,
+    changeable: bool = False,
 ) -> Any:
     """Return a dataclass field with its help and what is allowed.
 
-    `group`: the heading in --help that it opens; `path`: it names a file or folder, and is stored absolute.
+    `group`: the heading in --help that it opens; `path`: it names a file or folder, and is stored absolute;
+    `changeable`: it may be another one where a run goes on or is measured.
     """
-    metadata = {"help": help, "choices": choices, "least": least, "most": most, "group": group, "path": path}
-    return field(default=default, metadata=metadata)
+    allowed = {"choices": choices, "least": least, "most": most}
+    return field(
+        default=default, metadata={"help": help, **allowed, "group": group, "path": path, "changeable": changeable}
+    )
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,17 @@ class Config:
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting("", "new folder for the run; by default under runs/, after task, method, seed and time")
     workers: int = setting(
-        1, "processes that train together, DD-PPO; 0: one a core, at most one an episode of an iteration", least=0
-    )
+        1, "processes that train together, DD-PPO; 0: one a core, at most one an episode of an iteration", least=0,
+        changeable=True,
+    )  # fmt: skip
     device: str = setting(
-        "cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1; auto: cuda where torch sees a GPU"
+        "cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1; auto: cuda where torch sees a GPU",
+        changeable=True,
+    )  # fmt: skip
+    episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1, changeable=True)
+    deterministic: bool = setting(
+        False, "evaluate with the most probable action instead of a sampled one", changeable=True
     )
-    episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1)
-    deterministic: bool = setting(False, "evaluate with the most probable action instead of a sampled one")
 
     options: str = setting("", "which of the task's sets of options, if it has several", group="the teacher, Eq. (1)")
     teacher_mode: str = setting(
@@ -78,15 +86,23 @@ class Config:
         "stop", "at a state without an answer: end the run, or give no advice there", choices=("stop", "silent")
     )
     teacher_model: str = setting("", "the LLM; by default the one whose answers the task brings")
-    teacher_url: str = setting("", "OpenAI-compatible endpoint to query for what the book lacks, http://.../v1")
-    teacher_key_env: str = setting("OPENAI_API_KEY", "environment variable with its key, if it needs one")
+    teacher_url: str = setting(
+        "", "OpenAI-compatible endpoint to query for what the book lacks, http://.../v1", changeable=True
+    )
+    teacher_key_env: str = setting(
+        "OPENAI_API_KEY", "environment variable with its key, if it needs one", changeable=True
+    )
     teacher_samples: int = setting(10, "answers per state in mode soft; mode hard takes one", least=2)
     teacher_temperature: float = setting(0.7, "of these answers; mode hard takes 0", least=0)
     teacher_examples: int = setting(5, "most examples in the prompt; the paper has 1", least=0, most=5)
-    teacher_workers: int = setting(4, "requests at a time", least=1, most=64)
-    teacher_max_requests: int = setting(0, "most requests a process makes, retries included; 0: no limit", least=0)
-    teacher_prompt_price: float = setting(0.0, "of a million prompt tokens, to show what was paid", least=0)
-    teacher_completion_price: float = setting(0.0, "of a million tokens of answers", least=0)
+    teacher_workers: int = setting(4, "requests at a time", least=1, most=64, changeable=True)
+    teacher_max_requests: int = setting(
+        0, "most requests a process makes, retries included; 0: no limit", least=0, changeable=True
+    )
+    teacher_prompt_price: float = setting(
+        0.0, "of a million prompt tokens, to show what was paid", least=0, changeable=True
+    )
+    teacher_completion_price: float = setting(0.0, "of a million tokens of answers", least=0, changeable=True)
 
     anneal: str = setting(
         "stepwise",
@@ -128,6 +144,15 @@ class Config:
         """Whether an LLM may be queried, and not only its recorded answers."""
         return bool(self.teacher_url) and self.method in ("llm4teach", "llm-only")
 
+    def fit_to_machine(self) -> Config:
+        """Return the configuration with the number of workers and the device that it leaves to this machine."""
+        auto = "cuda" if torch.cuda.is_available() else "cpu"
+        return replace(
+            self,
+            workers=self.workers or min(count_cores(), self.num_trajectories),
+            device=auto if self.device == "auto" else self.device,
+        )
+
 
 def flag(name: str) -> str:
     """Return a setting's name as the command line spells it."""
@@ -142,17 +167,7 @@ def config_class(env: str) -> type[Config]:
 def configure(given: dict[str, Any]) -> Config:
     """Return a configuration of these settings, the task's defaults for the rest, and ours where it has none."""
     env = given.get("env", Config.env)
-    return fit_to_machine(config_class(env)(**{**getattr(find_task(env), "defaults", {}), **given}))
-
-
-def fit_to_machine(config: Config) -> Config:
-    """Return the configuration with the number of workers and the device that it leaves to this machine."""
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return replace(
-        config,
-        workers=config.workers or min(count_cores(), config.num_trajectories),
-        device=auto if config.device == "auto" else config.device,
-    )
+    return config_class(env)(**{**getattr(find_task(env), "defaults", {}), **given}).fit_to_machine()
 
 
 def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:

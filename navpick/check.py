@@ -24,9 +24,9 @@ import torch
 from packaging.requirements import Requirement
 
 from harness.cli import Parser, errors_in_one_line
-from navpick.dataset import check_dataset, find_files
+from navpick.dataset import HOME, HabitatError, check_dataset, find_files
 from navpick.envs import HabitatEnv, describe
-from navpick.lab import HOME, INSTALL, HabitatError, Settings
+from navpick.lab import INSTALL, Settings
 from navpick.layout import NO_STOP, STOP
 from navpick.processes import ProcessEnv
 from navpick.rendering import RenderingError, choose_renderer, gpu_device_id, try_rendering

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
-from navpick.lab import HOME, HabitatError
-
+HOME = Path(__file__).resolve().parents[1] / "data" / "home"  # the home that this project brings
 DOWNLOAD = "python -m habitat_sim.utils.datasets_download --uids rearrange_task_assets --data-path"
 POINTER = b"version https://git-lfs"  # begins what stands in for a file that git-lfs has not fetched
 ASSETS = ("render_asset", "collision_asset", "urdf_filepath")  # what a template, a JSON file, can name
@@ -66,6 +65,10 @@ def find_files(folder: Path, split: str) -> tuple[Path, Path]:
 def search(folder: Path, pattern: str) -> list[Path]:
     """Return what a pattern finds in a folder, sorted; it follows links, of which the official download has some."""
     return sorted(map(Path, glob.glob(f"{glob.escape(str(folder))}/{pattern}", recursive=True)))
+
+
+class HabitatError(RuntimeError):
+    """Habitat is not there, a data set is not one, or a simulator died."""
 
 
 class Files:

@@ -29,7 +29,8 @@ import numpy as np
 from gymnasium import spaces
 
 from navpick.arm import read_arm
-from navpick.lab import TASKS, Settings, find_files, make_lab_env
+from navpick.dataset import find_files
+from navpick.lab import TASKS, Settings, make_lab_env
 from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
 
 # Where in an object's box it is looked for, as shares of the box's size.

@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from navpick.dataset import HOME
+
 ROOMS = {"train": 10, "val": 10}
 EPISODES = {"train": 100, "val": 100}  # equally many a room
 WALL_HEIGHT, WALL_THICKNESS = 2.0, 0.1
@@ -346,7 +348,7 @@ def write_home(folder: Path) -> None:
 def main() -> None:
     """Write the home."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "data" / "home")
+    parser.add_argument("folder", type=Path, nargs="?", default=HOME)
     folder = parser.parse_args().folder
     write_home(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

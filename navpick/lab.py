@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from navpick.dataset import HOME, HabitatError, check_dataset
 from navpick.layout import IMAGE_SIDE
 
-HOME = Path(__file__).resolve().parents[1] / "data" / "home"  # the home that this project brings
 INSTALL = "conda env create -f environment.yml"
 FILM_SIDE = 256
 TASKS = {  # habitat-lab's configuration of each
@@ -53,23 +53,6 @@ class Settings(NamedTuple):
     film: bool = False  # whether `render` can be called; two more cameras cost time
 
 
-class HabitatError(RuntimeError):
-    """Habitat is not there, a data set is not one, or a simulator died."""
-
-
-def find_files(folder: Path, split: str) -> tuple[Path, Path]:
-    """Return the episode file of a split and the robot in a data-set folder; raises HabitatError without them."""
-    if not folder.is_dir():
-        raise HabitatError(f"{folder} is not a folder; a Habitat data set is one, laid out like habitat-lab's data/")
-    episodes = sorted(folder.glob(f"datasets/**/{split}/rearrange_easy.json.gz"))
-    robots = sorted(folder.glob("robots/**/*suction.urdf"))
-    if not episodes:
-        raise HabitatError(f"{folder} has no episodes: datasets/**/{split}/rearrange_easy.json.gz is missing")
-    if not robots:
-        raise HabitatError(f"{folder} has no robot: robots/**/*suction.urdf, the Fetch with a suction cup, is missing")
-    return episodes[-1], robots[0]
-
-
 def import_habitat() -> Any:
     """Return habitat-lab with habitat-sim behind it, without the noise; raises HabitatError without them."""
     for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
@@ -83,20 +66,20 @@ def import_habitat() -> Any:
             import habitat_sim  # noqa: F401
 
             import navpick.simulator  # noqa: F401
-    except ImportError as error:
+    except Exception as error:  # a build for another numpy, say, raises something else than ImportError
         raise HabitatError(
-            f"Habitat is not installed ({error}); {INSTALL}, and then conda activate llm4teach"
+            f"Habitat cannot be imported ({error}); {INSTALL}, and then conda activate llm4teach"
         ) from None
     return habitat
 
 
 def check(folder: Path) -> None:
-    """Raise HabitatError where Habitat is not installed, or a folder has no robot or no episodes for both splits."""
+    """Raise HabitatError where Habitat is not installed, or a data set lacks what episodes of both splits need."""
     missing = [name for name in ("habitat", "habitat_sim") if importlib.util.find_spec(name) is None]
     if missing:
         raise HabitatError(f"Habitat is not installed (no {missing[0]}); {INSTALL}, and then conda activate llm4teach")
     for split in ("train", "val"):
-        find_files(folder, split)
+        check_dataset(folder, split)
 
 
 @contextlib.contextmanager
@@ -130,6 +113,7 @@ def working_folder() -> Iterator[None]:
 def make_lab_env(task: str, split: str, settings: Settings) -> Any:
     """Return habitat-lab's environment of a task with our settings; raises HabitatError for a data set that is none."""
     habitat = import_habitat()
+    settings = settings._replace(folder=str(Path(settings.folder).resolve()))
     with working_folder():
         config, dataset = make_config(habitat, task, split, settings)
         return habitat.Env(config, dataset)
@@ -139,8 +123,8 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
     """Return habitat-lab's configuration of a task with ours on top, and the data set of a split."""
     from habitat.config import read_write
 
-    folder = Path(settings.folder).resolve()
-    path, robot = find_files(folder, split)
+    folder = Path(settings.folder)
+    path, robot = check_dataset(folder, split)
     agent = "habitat.simulator.agents.main_agent"
     cameras = ("third_rgb_sensor", "head_rgb_sensor") if settings.film else ()
     config = habitat.get_config(
@@ -183,7 +167,7 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
 def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:
     """Return the data set of the configured file, with paths under `data/` turned into paths under `folder`.
 
-    Raises HabitatError if the file is not one of rearrangement episodes, or names what is not there.
+    Raises HabitatError if the file is not one of rearrangement episodes.
     """
 
     def under_folder(text: str) -> str:
@@ -194,11 +178,7 @@ def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:
         for episode in dataset.episodes:
             episode.scene_dataset_config = under_folder(episode.scene_dataset_config)
             episode.scene_id = under_folder(episode.scene_id)
-            paths = [under_folder(path) for path in episode.additional_obj_config_paths]
-            episode.additional_obj_config_paths = paths
-        missing = [path for path in (dataset.episodes[0].scene_dataset_config, *paths) if not Path(path).exists()]
+            episode.additional_obj_config_paths = list(map(under_folder, episode.additional_obj_config_paths))
     except Exception as error:  # a file of another kind can raise nearly anything
         raise HabitatError(f"{config.data_path} is not a file of rearrangement episodes: {error!r}") from None
-    if missing:
-        raise HabitatError(f"{config.data_path} needs {missing[0]}, which is not there")
     return dataset

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from navpick.dataset import HabitatError
 from navpick.envs import HabitatEnv
-from navpick.lab import HabitatError, Settings
+from navpick.lab import Settings
 
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
@@ -71,7 +72,7 @@ class ProcessEnv:
         except (EOFError, OSError):
             self.process.join(10)
             said = Path(self.errors.name).read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+            last = next((line for line in reversed(said) if line.strip() and "PluginManager" not in line), "no word")
             code = self.process.exitcode or 0
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise HabitatError(

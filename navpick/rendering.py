@@ -47,7 +47,7 @@ def choose_renderer(wanted: str) -> tuple[str, str]:
 
         if not torch.cuda.is_available():
             return "cpu", ""
-        device = f"cuda:{torch.cuda.current_device()}"
+        device = "cuda:0"
     elif re.fullmatch(r"cuda:\d+", wanted):
         device = wanted
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,10 +18,12 @@ from harness.task import Task
 from harness.workers import count_cores
 from navpick import envs, options
 from navpick.arm import Arm, ArmError, read_arm
-from navpick.lab import HOME, HabitatError, Settings, check, find_files
+from navpick.dataset import HOME, HabitatError, find_files
+from navpick.lab import Settings, check
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS, STAND_STILL
 from navpick.nets import STUDENTS
 from navpick.processes import ProcessEnv
+from navpick.rendering import choose_renderer, gpu_device_id
 
 SETTINGS = Settings()  # where the sources of the defaults are given
 
@@ -35,6 +37,10 @@ class NavPickConfig(Config):
         group="Habitat, section 4.2 and A.5", path=True,
     )  # fmt: skip
     num_simulators: int = setting(1, "of each worker, all in processes of their own; Table 2 has 10", least=1)
+    renderer: str = setting(
+        "auto", "what draws the images: cpu, cuda:N; auto: a CUDA device where habitat-sim can use it",
+        changeable=True,
+    )  # fmt: skip
     max_steps: int = setting(
         SETTINGS.max_steps, "time limit; the paper's is not known, its Table 3 needs more than 602", least=1
     )
@@ -47,6 +53,13 @@ class NavPickConfig(Config):
     force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
     success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's is 10")
+
+    def fit_to_machine(self) -> Config:
+        """Return the configuration with workers, device and renderer chosen; raises InputError."""
+        renderer, why = choose_renderer(self.renderer)
+        if why:
+            print(why)
+        return Config.fit_to_machine(replace(self, renderer=renderer))
 
 
 class NavPick(Task):
@@ -140,16 +153,16 @@ and brings the arm back to rest, also where it is held already."""
         return make(NUM_ACTIONS, num_teachers, num_sensors=NUM_SENSORS, std=self.config.action_std)
 
     @property
-    def machine(self) -> dict[str, int]:
-        """How many simulators a worker trains with."""
-        return {"simulators of each worker": self.config.num_simulators}
+    def machine(self) -> dict[str, Any]:
+        """How many simulators a worker trains with, and what they draw on."""
+        return {"simulators of each worker": self.config.num_simulators, "renderer": self.config.renderer}
 
     def settings(self, film: bool) -> Settings:
         """Return what of an environment the configuration says."""
         names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
         return Settings(
             folder=str(self.folder),
-            gpu=torch.cuda.current_device() if torch.cuda.is_available() else -1,
+            gpu=gpu_device_id(self.config.renderer),
             film=film,
             **{name: getattr(self.config, name) for name in names},
         )

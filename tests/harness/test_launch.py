@@ -11,7 +11,7 @@ import pytest
 from helpers import TRAIN, assert_same_run, read_metrics, refused
 
 from harness import config, workers
-from harness.config import configure, fit_to_machine
+from harness.config import configure
 
 slow, tidy = pytest.mark.slow, pytest.mark.usefixtures("tidy")
 
@@ -85,6 +85,7 @@ def test_the_cores_that_this_process_may_use(monkeypatch):
 @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
 def test_the_device_where_it_is_left_to_the_machine(gpu, device, monkeypatch):
     monkeypatch.setattr(config.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr("navpick.task.choose_renderer", lambda wanted: (device, ""))
     assert configure({}).device == "cpu"
     assert configure({"device": "auto"}).device == configure({"env": "habitat-navpick"}).device == device
     assert configure({"device": "cuda:1"}).device == "cuda:1"
@@ -94,7 +95,7 @@ def test_what_was_chosen_stays_chosen(monkeypatch):
     chosen = configure({"workers": 0, "device": "auto"})
     monkeypatch.setattr(config, "count_cores", lambda: 1 + chosen.workers)
     monkeypatch.setattr(config.torch.cuda, "is_available", lambda: chosen.device == "cpu")
-    assert fit_to_machine(chosen) == chosen
+    assert chosen.fit_to_machine() == chosen
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

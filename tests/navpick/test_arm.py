@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from navpick.arm import TORSO_LIFT, ArmError, read_arm
-from navpick.lab import HOME
+from navpick.dataset import HOME
 
 AT_REST = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005])  # habitat-lab's
 HOME_ARM = read_arm(HOME / "robots" / "fetch_suction.urdf")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from navpick import check
-from navpick.lab import HOME, HabitatError
+from navpick.dataset import HOME, HabitatError
 from navpick.rendering import Rendering, RenderingError
 
 

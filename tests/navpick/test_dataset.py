@@ -7,8 +7,7 @@ import shutil
 
 import pytest
 
-from navpick.dataset import DOWNLOAD, check_dataset, find_files
-from navpick.lab import HOME, HabitatError
+from navpick.dataset import DOWNLOAD, HOME, HabitatError, check_dataset, find_files
 
 EPISODES = "datasets/val/rearrange_easy.json.gz"
 FRIDGE = (

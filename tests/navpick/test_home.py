@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from navpick import home, lab
+from navpick import dataset, home
 
 
 def content(path):
@@ -21,14 +21,14 @@ def content(path):
 def test_the_home_in_the_repository_is_what_the_generator_writes(tmp_path):
     home.write_home(tmp_path)
     names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {path.relative_to(lab.HOME) for path in lab.HOME.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(dataset.HOME) for path in dataset.HOME.rglob("*") if path.is_file()}
     assert len(names) > 60
     for name in names:
         if name.suffix != ".glb":  # the last bit of a sine may differ between machines
-            assert content(tmp_path / name) == content(lab.HOME / name), name
+            assert content(tmp_path / name) == content(dataset.HOME / name), name
 
 
-@pytest.mark.parametrize("path", sorted(lab.HOME.rglob("*.glb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(dataset.HOME.rglob("*.glb")), ids=lambda path: path.stem)
 def test_meshes_are_closed_glb_files(path):
     blob = path.read_bytes()
     magic, version, size, length, kind = struct.unpack_from("<4sIII4s", blob)
@@ -49,12 +49,12 @@ def test_meshes_are_closed_glb_files(path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_episodes(split):
-    episodes = content(lab.HOME / "datasets" / split / "rearrange_easy.json.gz")["episodes"]
+    episodes = content(dataset.HOME / "datasets" / split / "rearrange_easy.json.gz")["episodes"]
     assert len(episodes) == 100
     assert len({episode["scene_id"] for episode in episodes}) == 10
     for episode in episodes:
         assert episode["scene_id"].startswith(split)
-        assert (lab.HOME / "scenes" / f"{episode['scene_id']}.scene_instance.json").exists()
+        assert (dataset.HOME / "scenes" / f"{episode['scene_id']}.scene_instance.json").exists()
         (target,) = episode["targets"]
         assert target.split("_:")[0] in [name.split(".")[0] for name, _ in episode["rigid_objs"]]
         places = [np.array(pose)[[0, 2], 3] for _, pose in episode["rigid_objs"]]
@@ -69,5 +69,5 @@ def test_a_folder_that_is_no_data_set(tmp_path, missing):
         (folder / "datasets" / "val").mkdir(parents=True)
     if missing == "the robot":
         (folder / "datasets" / "val" / "rearrange_easy.json.gz").write_bytes(b"")
-    with pytest.raises(lab.HabitatError, match={"the folder": "not a folder"}.get(missing, "is missing")):
-        lab.find_files(folder, "val")
+    with pytest.raises(dataset.HabitatError, match={"the folder": "not a folder"}.get(missing, "is missing")):
+        dataset.find_files(folder, "val")

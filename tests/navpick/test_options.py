@@ -5,7 +5,7 @@ import pytest
 
 from navpick import options
 from navpick.arm import read_arm
-from navpick.lab import HOME
+from navpick.dataset import HOME
 from navpick.layout import (
     ARM,
     FORWARD,

@@ -26,7 +26,6 @@ def gpus(monkeypatch):
         return Rendering("a GPU", 1000.0)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(rendering, "try_rendering", remember)
     return tried
 

@@ -2,7 +2,9 @@
 
 import gzip
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from harness.report import record_episode
 from harness.run_files import read_metrics
 from harness.task import open_task
 from llm.query import make_query
-from navpick import envs, lab, options
+from navpick import dataset, envs, lab, options
 from navpick.layout import IMAGE_SIDE, MAX_DEPTH, SIZE, STOP, in_reach, read
 from navpick.processes import ProcessEnv
 from rollout import act_by_teacher, run_all
@@ -28,7 +30,7 @@ pytestmark = [
         importlib.util.find_spec("habitat_sim") is None, reason="habitat-sim is not installed; see environment.yml"
     ),
 ]
-DATA_SETS = [lab.HOME, *([Path(os.environ["HABITAT_DATA"])] if "HABITAT_DATA" in os.environ else [])]
+DATA_SETS = [dataset.HOME, *([Path(os.environ["HABITAT_DATA"])] if "HABITAT_DATA" in os.environ else [])]
 
 
 @pytest.fixture(scope="module", params=DATA_SETS, ids=lambda path: path.name)
@@ -204,7 +206,7 @@ def test_a_simulator_that_is_killed_ends_in_a_line():
     run_all([room], "reset", [{"seed": 1}])
     room.process.kill()
     room.process.join()
-    with pytest.raises(lab.HabitatError, match=r"a simulator died \(signal 9\)"):
+    with pytest.raises(dataset.HabitatError, match=r"a simulator died \(signal 9\)"):
         run_all([room], "step", [{"action": np.zeros(11)}])
 
 
@@ -212,7 +214,7 @@ def test_a_machine_that_cannot_render_is_told_so(monkeypatch):
     monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere")
     monkeypatch.setenv("__EGL_VENDOR_LIBRARY_DIRS", "/nowhere")
     room = ProcessEnv("habitat-navpick", "val", lab.Settings())
-    with pytest.raises(lab.HabitatError, match=r"a simulator died \(exit code 1\).*see that EGL works"):
+    with pytest.raises(dataset.HabitatError, match=r"a simulator died \(exit code 1\).*see that EGL works"):
         run_all([room], "reset", [{"seed": 1}])
 
 
@@ -233,12 +235,13 @@ def test_a_film_shows_every_state_of_an_episode_in_good_light(folder, tmp_path):
 
 
 def test_a_broken_episode_file_ends_in_a_line(tmp_path):
-    (tmp_path / "datasets" / "val").mkdir(parents=True)
-    (tmp_path / "robots").mkdir()
-    (tmp_path / "datasets" / "val" / "rearrange_easy.json.gz").write_bytes(gzip.compress(b'{"episodes": [{}]}'))
-    (tmp_path / "robots" / "fetch_suction.urdf").write_text("")
-    room = ProcessEnv("habitat-navpick", "val", lab.Settings(folder=str(tmp_path)))
-    with pytest.raises(lab.HabitatError, match="not a file of rearrangement episodes"):
+    shutil.copytree(dataset.HOME, tmp_path / "home")
+    path, _ = dataset.find_files(tmp_path / "home", "val")
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    content["episodes"][0]["targets"] = "none"
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    room = ProcessEnv("habitat-navpick", "val", lab.Settings(folder=str(tmp_path / "home")))
+    with pytest.raises(dataset.HabitatError, match="not a file of rearrangement episodes"):
         run_all([room], "reset", [{"seed": 1}])
 
 
