@@ -20,10 +20,14 @@ import numpy as np
 from navpick.arm import Arm
 from navpick.layout import AHEAD, ARM, ARRIVED, FORWARD, GRIP, NO_STOP, NUM_ACTIONS, STOP, TURN, in_reach, read
 
-# Standard deviations of the scripted policies.
-DEVIATIONS = np.full(NUM_ACTIONS, 0.1, np.float32)
+# Standard deviations of the scripted policies: as large as they do no harm, since a student explores with them.
+DEVIATIONS = {name: np.full(NUM_ACTIONS, 0.1, np.float32) for name in ("navigate", "pick")}
+DEVIATIONS["navigate"][[FORWARD, TURN]] = 0.2, 0.4
+DEVIATIONS["pick"][ARM] = 0.3
 
 MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
+CREEP = 0.3  # of that speed, at least, while it turns
+TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
 BRAKING = 4  # steps from its target, the arm slows down
 
@@ -40,7 +44,8 @@ def navigate(observation: np.ndarray) -> np.ndarray:
     arrived = read(observation, "path_length")[0] < ARRIVED
     bearing, metres = (-angle, 0.0) if arrived else (np.arctan2(left, ahead), np.hypot(ahead, left))
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
-    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
+    slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0
+    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(slowest, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
 
 
@@ -66,6 +71,7 @@ def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
         lifted = np.clip((pose.tip[2] - thing[2]) / CLEAR, 0.0, 1.0)
         target = pose.tip + read(observation, "relative_resting_position") * [lifted, lifted, 1.0]
     else:
+        means[TURN] = np.clip(-read(observation, "obj_start_gps_compass")[1] / AHEAD, -1.0, 1.0)
         aside = np.linalg.norm(pose.tip[:2] - thing[:2])
         target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), -HOVER, HOVER)])  # cups are open above
     means[ARM] = joint_actions(arm.steps_towards(angles, pose, target, TILT * (1.0 - lifted)))
@@ -101,7 +107,7 @@ def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None
         raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTION_NAMES)}")
 
     def policy(observation: np.ndarray) -> np.ndarray:
-        return np.stack([scripted[name](observation), DEVIATIONS])
+        return np.stack([scripted[name](observation), DEVIATIONS[name]])
 
     def can_start(observation: np.ndarray) -> bool:
         return not holds(observation) if name == "navigate" else in_reach(observation) or holds(observation)

@@ -16,7 +16,7 @@ import numpy as np
 from navpick.arm import Arm
 
 RADII = np.arange(0.45, 1.25, 0.05)  # metres between base and object
-COMFORTABLE = 0.75  # farther away the arm is nearly straight; only if nothing nearer will do
+COMFORTABLE = 0.85  # farther away the arm is nearly straight; only if nothing nearer will do
 UP = np.array([0.0, 1.0, 0.0])
 DIRECTIONS = [np.array([math.cos(bearing), 0.0, math.sin(bearing)]) for bearing in np.arange(36) * math.tau / 36]
 MARGIN = 0.1  # metres of the arm's length that stay bent

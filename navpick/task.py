@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from harness.cli import InputError
 from harness.config import Config, setting
-from harness.run_files import RunFileError, first_line, read_weights
 from harness.task import Task
 from harness.workers import count_cores
 from navpick import envs, options
@@ -21,6 +19,7 @@ from navpick.arm import Arm, ArmError, read_arm
 from navpick.dataset import HOME, HabitatError, find_files
 from navpick.lab import Settings, check
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS, STAND_STILL
+from navpick.learned import learned_policies
 from navpick.nets import STUDENTS
 from navpick.processes import ProcessEnv
 from navpick.rendering import choose_renderer, gpu_device_id
@@ -141,7 +140,7 @@ and brings the arm back to rest, also where it is held already."""
     @cached_property
     def learned(self) -> dict[str, options.Policy]:
         """The learned policies that --options names, read once."""
-        return learned_policies(self.config)
+        return learned_policies(self.config.options, self.folder)
 
     def plans(self, state: str) -> Sequence[str]:
         """Return what can be done: go there and pick, or pick."""
@@ -188,7 +187,7 @@ and brings the arm back to rest, also where it is held already."""
             _ = self.arm
         except (HabitatError, ArmError) as error:
             raise InputError(f"{self.config.env} cannot be played: {error}") from None
-        learned_policies(self.config)
+        _ = self.learned
 
 
 class Pick(NavPick):
@@ -203,41 +202,3 @@ class Nav(NavPick):
 
     lab_task = "habitat-nav"
     paper: ClassVar = {}
-
-
-def learned_policies(config: Any) -> dict[str, options.Policy]:
-    """Return the frozen students of `--options NAV.PT,PICK.PT`, by option; {} if all are scripted."""
-    if config.options == "scripted":
-        return {}
-    paths = config.options.split(",")
-    if len(paths) != len(options.OPTION_NAMES):
-        raise InputError(
-            f"--options is {config.options}; for {config.env} give scripted, or a student.pt for each of "
-            f"{', '.join(options.OPTION_NAMES)}, in this order and with a comma between them"
-        )
-    return {name: learned_policy(Path(path)) for name, path in zip(options.OPTION_NAMES, paths)}
-
-
-def learned_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the policy of a student trained in Habitat: observation -> means and standard deviations, (2, 11)."""
-    try:
-        weights, misfit = read_weights(path), ""
-    except RunFileError as error:
-        raise InputError(str(error)) from None
-    for make in STUDENTS.values():
-        student = make(NUM_ACTIONS, num_sensors=NUM_SENSORS)
-        try:
-            student.load_state_dict(weights)
-        except RuntimeError as error:
-            misfit = first_line(error)
-            continue
-
-        @torch.inference_mode()
-        def policy(observation: np.ndarray, student: Any = student) -> np.ndarray:
-            gaussian = student(torch.from_numpy(observation)[None]).policy
-            return torch.cat([gaussian.mean, gaussian.stddev]).numpy()
-
-        return policy
-    raise InputError(
-        f"{path} is not the student.pt of an option ({misfit}); see python train.py --env habitat-nav --method ppo"
-    )

@@ -45,14 +45,17 @@ def test_the_layout_lays_readings_end_to_end():
 
 def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
     left = options.navigate(readings(corner_left=2.0, path_length=3.0))
-    assert (left[TURN], left[FORWARD]) == (1.0, 0.0)
+    assert left[TURN] == 1.0
+    np.testing.assert_allclose(left[FORWARD], 0.3)  # it creeps round the corner
+    short = options.navigate(readings(corner_left=0.4, path_length=0.4))
+    assert (short[TURN], short[FORWARD]) == (1.0, 0.0)  # but not round the place where it is to stand
     slightly = options.navigate(readings(corner_ahead=2.0, corner_left=0.2, path_length=3.0))
     assert 0.2 < slightly[TURN] < 0.5 < slightly[FORWARD] < 1.0
     ahead = options.navigate(readings(corner_ahead=2.0, obj_start_gps_compass=(3.0, 1.0), path_length=3.0))
     assert (ahead[TURN], ahead[FORWARD]) == (0.0, 1.0)  # not yet to the object
     there = options.navigate(readings(obj_start_gps_compass=(0.6, -1.0)))
     assert (there[TURN], there[FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
-    for means in (left, slightly, ahead, there):
+    for means in (left, short, slightly, ahead, there):
         assert means[STOP] < 0
         assert means[GRIP] < 0
         assert not means[ARM].any()
@@ -107,6 +110,13 @@ def test_pick_lifts_before_it_comes_back():
     after = FETCH.pose(follow(low, thing, 10, **held)).tip
     assert after[2] - before[2] > 3 * np.linalg.norm((after - before)[:2])
     assert options.pick(seen_from(low, thing, **held), FETCH)[GRIP] > 0
+
+
+def test_pick_turns_to_the_object_until_it_holds_it():
+    aside = seen_from(AT_REST, np.array([0.65, 0.1, 0.7]), obj_start_gps_compass=(0.66, -0.15))
+    assert options.pick(aside, FETCH)[TURN] == 0.5
+    aside[sensor_slice("is_holding")] = 1.0
+    assert options.pick(aside, FETCH)[TURN] == 0.0
 
 
 def test_another_arm_is_moved_by_its_own_description(tmp_path):

@@ -1,4 +1,4 @@
-"""Nav & Pick as train.py sees it: settings, learned options, states, answers, advice."""
+"""Nav & Pick as train.py sees it: settings, states, answers, advice."""
 
 import importlib.util
 import itertools
@@ -11,15 +11,12 @@ import ppo
 import train
 from harness.cli import InputError
 from harness.config import configure
-from harness.run_files import write_weights
 from harness.task import check_task, open_task
 from llm.prompts import Prompt
 from llm.replies import read_answer
 from navpick import envs, options
-from navpick.layout import NUM_SENSORS, sensor_slice
+from navpick.layout import sensor_slice
 from navpick.nets import STUDENTS
-from navpick.task import learned_policies
-from nets import small_student
 from teacher import NO_PLAN, EveryOption, Teacher, read_replies
 from tests.navpick.readings import readings
 
@@ -40,44 +37,6 @@ def test_without_habitat_there_is_one_line(capsys, tmp_path):
 def test_options_of_another_task():
     with pytest.raises(InputError, match="choose from paper, repaired"):
         check_task(open_task(configure({"options": "scripted"})))
-    with pytest.raises(InputError, match=r"a student\.pt for each of navigate, pick"):
-        learned_policies(configure({"env": "habitat-navpick", "options": "paper"}))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
-    paths, students = [tmp_path / "nav.pt", tmp_path / "pick.pt"], []
-    for path in paths:
-        students.append(STUDENTS[kind](11, num_sensors=NUM_SENSORS))
-        torch.nn.init.normal_(students[-1].actor.weight)
-        write_weights(path, students[-1].state_dict())
-    task = open_task(configure({"env": "habitat-navpick", "options": ",".join(map(str, paths))}))
-    make_option = task.make_option
-    observation = readings(obj_start_gps_compass=(2.0, 0.1))
-    for name, student in zip(options.OPTION_NAMES, students):
-        policy = student(torch.from_numpy(observation)[None]).policy
-        mean, deviation = make_option(name).policy(observation)
-        np.testing.assert_allclose(mean, policy.mean[0].detach(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(deviation, policy.stddev[0].detach(), rtol=1e-5)
-        arrived = readings(path_length=0.0)
-        assert make_option(name).is_done(arrived) == TASK.make_option(name).is_done(arrived) == (name == "navigate")
-    with pytest.raises(ValueError, match="dance"):
-        make_option("dance")
-
-
-@pytest.mark.parametrize("what", ["of another task", "no file", "no weights"])
-def test_options_that_cannot_be_loaded(what, tmp_path):
-    path = tmp_path / "nav.pt"
-    if what == "of another task":
-        write_weights(path, small_student(7).state_dict())
-    elif what == "no weights":
-        path.write_text("a picture of a robot")
-    with pytest.raises(InputError) as error:
-        learned_policies(configure({"env": "habitat-navpick", "options": f"{path},{path}"}))
-    line = str(error.value)
-    assert "\n" not in line
-    assert str(path) in line
-    assert {"of another task": "not the student.pt of an option", "no file": "No such file"}.get(what, "") in line
 
 
 def all_states():
