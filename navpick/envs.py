@@ -30,7 +30,7 @@ from gymnasium import spaces
 
 from navpick.arm import read_arm
 from navpick.dataset import find_files
-from navpick.lab import TASKS, Settings, make_lab_env
+from navpick.lab import TASKS, Settings, make_lab_env, silence
 from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
 
 # Where in an object's box it is looked for, as shares of the box's size.
@@ -62,9 +62,11 @@ class HabitatEnv(gym.Env):
         super().reset(seed=seed)
         if seed is not None:
             self.env.current_episode = self.env.episodes[seed // 2 % len(self.env.episodes)]
-            self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
+            with silence():
+                self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
             self.env.seed(seed % 2**31)
-        sensors = self.env.reset()
+        with silence():
+            sensors = self.env.reset()
         target = self.sim.scene_obj_ids[self.sim.get_targets()[0][0]]
         numbers = sorted(self.sim.scene_obj_ids, key=lambda number: number != target)
         self.objects = [self.sim.get_rigid_object_manager().get_object_by_id(number) for number in numbers]

@@ -84,15 +84,18 @@ def check(folder: Path) -> None:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Drop what is written to stderr, by C++ too: gym's farewell and the plugins that habitat-sim has twice."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    """Send what is written to stderr, by C++ too, to the file that NAVPICK_LOG names, or nowhere.
+
+    It is gym's farewell, the plugins that habitat-sim has twice, and the maps of LIGHTING that are not there.
+    """
+    kept, log = os.dup(2), os.open(os.environ.get("NAVPICK_LOG", os.devnull), os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+        os.close(log)
 
 
 @contextlib.contextmanager
@@ -116,7 +119,8 @@ def make_lab_env(task: str, split: str, settings: Settings) -> Any:
     settings = settings._replace(folder=str(Path(settings.folder).resolve()))
     with working_folder():
         config, dataset = make_config(habitat, task, split, settings)
-        return habitat.Env(config, dataset)
+        with silence():
+            return habitat.Env(config, dataset)
 
 
 def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tuple[Any, Any]:

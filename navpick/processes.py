@@ -15,11 +15,14 @@ from navpick.dataset import HabitatError
 from navpick.envs import HabitatEnv
 from navpick.lab import Settings
 
+NOISE = ("duplicate static plugin", "none.png", "none.hdr", "location of uniform")  # habitat-sim's, of no meaning
+
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
     """Run a simulator in this process: answer what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
+    os.environ["NAVPICK_LOG"] = errors  # a simulator that ends the process says there why
     try:
         env = HabitatEnv(task, split, settings)
         pipe.send(None)
@@ -72,7 +75,8 @@ class ProcessEnv:
         except (EOFError, OSError):
             self.process.join(10)
             said = Path(self.errors.name).read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(said) if line.strip() and "PluginManager" not in line), "no word")
+            words = [line for line in said if line.strip() and not any(noise in line for noise in NOISE)]
+            last = words[-1] if words else "no word"
             code = self.process.exitcode or 0
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise HabitatError(
