@@ -26,8 +26,6 @@ DEVIATIONS["navigate"][[FORWARD, TURN]] = 0.2, 0.4
 DEVIATIONS["pick"][ARM] = 0.3
 
 MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
-CREEP = 0.3  # of that speed, at least, while it turns
-TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
 BRAKING = 4  # steps from its target, the arm slows down
 
@@ -44,8 +42,7 @@ def navigate(observation: np.ndarray) -> np.ndarray:
     arrived = read(observation, "path_length")[0] < ARRIVED
     bearing, metres = (-angle, 0.0) if arrived else (np.arctan2(left, ahead), np.hypot(ahead, left))
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
-    slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0
-    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(slowest, 1.0 - abs(bearing) / (2 * AHEAD))
+    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
 
 
