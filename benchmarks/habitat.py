@@ -1,18 +1,23 @@
 """Measure how fast training in Habitat is, as ratios: steps/s of simulators, of training, of habitat-baselines.
 
     python benchmarks/habitat.py
+    python benchmarks/habitat.py --habitat-data DIR
 
-Four things take turns, so that the ratios hold on a machine whose speed drifts: one simulator stepped at random in this
-process; as many as training has, each in its own process, stepped at random; training habitat-navpick, the teacher
-queried in every state, updates and checkpoints included; and, where it is installed with its configurations, the DD-PPO
-trainer of habitat-baselines on the same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and
-settings. Prints every speed, then the medians of the ratios. Loading the first rooms and robots is not counted.
+Four things take turns, so that the ratios hold on a machine whose speed drifts: a simulator a core, each in a process
+of its own, stepped at random; training habitat-navpick as it is by default, the teacher queried in every state,
+updates and checkpoints included; the same with the default of earlier versions, one worker with four simulators; and,
+where it is installed with its configurations, the DD-PPO trainer of habitat-baselines with a simulator a core on the
+same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and settings. Prints every speed, then the
+medians of the ratios. Loading the first rooms and robots is not counted, and everything after that is, new episodes
+too.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib.util
+import json
 import os
 import re
 import statistics
@@ -29,18 +34,14 @@ import numpy as np
 sys.path.pop(0)  # this folder, where `import habitat` would find this file
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness.cli import InputError, Parser, errors_in_one_line
-from harness.config import configure
-from harness.task import Task, open_task
-from harness.workers import Workers
-from llm.query import make_query
-from navpick.dataset import HOME
-from navpick.envs import HabitatEnv
+from harness.workers import count_cores
+from navpick.dataset import HOME, find_files
 from navpick.lab import Settings
-from navpick.layout import NUM_ACTIONS
-from navpick.task import NavPickConfig
-from rollout import LocalEnv, run_all
-from train import check_run, train
+from navpick.layout import IMAGE_SIDE, NUM_ACTIONS
+from navpick.processes import ProcessEnv
+from rollout import run_all
 
+ROOT = Path(__file__).resolve().parents[1]
 TASK = "habitat-navpick"
 
 
@@ -64,26 +65,34 @@ def random_stepping(envs: Sequence[Any], steps: int) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def training(task: Task) -> float:
+def training(iterations: int, settings: Sequence[str]) -> float:
     """Return steps per second of training, from the end of its first iteration to the end of its last."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
-        train(task, Path(folder), Workers(), make_query(task))
-        events = EventAccumulator(folder)
+        run_dir = f"{folder}/run"
+        command = [sys.executable, "train.py", "--env", TASK, "--iterations", str(iterations), "--episodes", "1"]
+        done = subprocess.run(
+            [*command, *settings, "--run-dir", run_dir], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        if done.returncode:
+            raise InputError(done.stderr.decode().splitlines()[-1])
+        events = EventAccumulator(run_dir)
         events.Reload()
         first, *_, last = events.Scalars("return")
         return (last.step - first.step) / (last.wall_time - first.wall_time)
 
 
-def habitat_baselines(simulators: int, updates: int) -> float:
+def habitat_baselines(folder_of_data: Path, simulators: int, updates: int) -> float:
     """Return steps per second as the trainer of habitat-baselines reports them; rooms, robot and task are ours."""
-    robot = next(HOME.glob("robots/**/*suction.urdf"))
+    path, robot = find_files(folder_of_data, "train")
+    episode = json.loads(gzip.decompress(path.read_bytes()))["episodes"][0]
+    objects = ",".join(episode["additional_obj_config_paths"])
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"  # the paths in episodes begin with it, and checkpoints are written to it
         data.mkdir()
-        for path in HOME.iterdir():
-            (data / path.name).symlink_to(path)
+        for part in folder_of_data.iterdir():
+            (data / part.name).symlink_to(part)
         command = [
             *(sys.executable, "-m", "habitat_baselines.run", "--config-name=rearrange/rl_skill.yaml"),
             "habitat_baselines.trainer_name=ddppo",
@@ -97,14 +106,14 @@ def habitat_baselines(simulators: int, updates: int) -> float:
             "habitat.task.spawn_max_dist_to_obj=100.0",
             f"habitat.task.base_angle_noise={np.pi}",
             f"habitat.environment.max_episode_steps={Settings().max_steps}",
-            "habitat.dataset.data_path=data/datasets/train/rearrange_easy.json.gz",
+            f"habitat.dataset.data_path=data/{path.relative_to(folder_of_data)}",
             "habitat.dataset.scenes_dir=data",
-            "habitat.simulator.scene_dataset=data/home.scene_dataset_config.json",
-            "habitat.simulator.additional_object_paths=[data/objects]",
-            f"habitat.simulator.agents.main_agent.articulated_agent_urdf=data/{robot.relative_to(HOME)}",
+            f"habitat.simulator.scene_dataset={episode['scene_dataset_config']}",
+            f"habitat.simulator.additional_object_paths=[{objects}]",
+            f"habitat.simulator.agents.main_agent.articulated_agent_urdf=data/{robot.relative_to(folder_of_data)}",
             "habitat.simulator.habitat_sim_v0.allow_sliding=True",
-            "habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.width=128",
-            "habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.height=128",
+            f"habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.width={IMAGE_SIDE}",
+            f"habitat.simulator.agents.main_agent.sim_sensors.head_depth_sensor.height={IMAGE_SIDE}",
             f"habitat.simulator.habitat_sim_v0.gpu_device_id={Settings().gpu}",
         ]
         loud = {**os.environ, "HABITAT_LAB_LOG": "20"}  # its speed is in its log, which navpick/envs.py has silenced
@@ -121,48 +130,39 @@ def main() -> None:
     parser = Parser(
         prog="benchmarks/habitat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--habitat-data", type=Path, default=HOME, help="data set; by default the home that we bring")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--simulators", type=int, default=NavPickConfig.num_simulators)
-    parser.add_argument("--iterations", type=int, default=4, help="of training, a round")
-    parser.add_argument("--student", default="small")
+    parser.add_argument("--iterations", type=int, default=5, help="of training, a round")
     arguments = parser.parse_args()
-    for name, least in (("rounds", 1), ("simulators", 1), ("iterations", 2)):
+    for name, least in (("rounds", 1), ("iterations", 2)):
         if getattr(arguments, name) < least:
             raise InputError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
-    config = configure(
-        {
-            "env": TASK,
-            "iterations": arguments.iterations,
-            "num_simulators": arguments.simulators,
-            "student": arguments.student,
-        }
-    )
-    check_run(config, Workers())
+    folder, cores = arguments.habitat_data.resolve(), count_cores()
+    data = ["--habitat-data", str(folder)]
     compare = importlib.util.find_spec("habitat_baselines") is not None
     if not compare:
         print("habitat-baselines is not installed, and is left out")
-    task = open_task(config)
-    alone = [LocalEnv(HabitatEnv(TASK, "train"))]
-    envs = [env for group in task.make_envs(arguments.simulators, "train") for env in group]
+    envs = [ProcessEnv(TASK, "train", Settings(folder=str(folder))) for _ in range(cores)]
+    measures = {
+        f"{cores} simulators": lambda: random_stepping(envs, 2000),
+        "training": lambda: training(arguments.iterations, data),
+        "training as before": lambda: training(
+            arguments.iterations, [*data, "--workers", "1", "--num-simulators", "4"]
+        ),
+    }
+    if compare:
+        measures["habitat-baselines"] = lambda: habitat_baselines(folder, cores, updates=5)
     rows = []
     for number in range(arguments.rounds):
-        measures = {
-            "one simulator": lambda: random_stepping(alone, 500),
-            f"{arguments.simulators} simulators": lambda: random_stepping(envs, 1000),
-            "training": lambda: training(task),
-        }
-        if compare:
-            measures["habitat-baselines"] = lambda: habitat_baselines(arguments.simulators, updates=5)
         row = []
         for name, measure in measures.items():
             row.append(measure())
             print(f"round {number}: {name} {row[-1]:.0f} steps/s", flush=True)
         rows.append(row)
     table = np.array(rows)
-    print(f"{arguments.simulators} simulators / one {statistics.median(table[:, 1] / table[:, 0]):.2f}")
-    print(f"training / {arguments.simulators} simulators {statistics.median(table[:, 2] / table[:, 1]):.2f}")
-    if compare:
-        print(f"training / habitat-baselines {statistics.median(table[:, 2] / table[:, 3]):.2f}")
+    for column, name in enumerate(measures):
+        if name != "training":
+            print(f"training / {name} {statistics.median(table[:, 1] / table[:, column]):.2f}")
 
 
 if __name__ == "__main__":
