@@ -41,10 +41,9 @@ def setting(
     `group`: the heading in --help that it opens; `path`: it names a file or folder, and is stored absolute;
     `changeable`: it may be another one where a run goes on or is measured.
     """
-    allowed = {"choices": choices, "least": least, "most": most}
-    return field(
-        default=default, metadata={"help": help, **allowed, "group": group, "path": path, "changeable": changeable}
-    )
+    metadata = {"help": help, "choices": choices, "least": least, "most": most}
+    metadata |= {"group": group, "path": path, "changeable": changeable}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -164,10 +163,14 @@ def config_class(env: str) -> type[Config]:
     return getattr(find_task(env), "config_class", Config)
 
 
+def default_config(env: str) -> Config:
+    """Return a task's defaults, ours where it has none; raises InputError if there is no such task."""
+    return config_class(env)(**{"env": env, **getattr(find_task(env), "defaults", {})})
+
+
 def configure(given: dict[str, Any]) -> Config:
     """Return a configuration of these settings, the task's defaults for the rest, and ours where it has none."""
-    env = given.get("env", Config.env)
-    return config_class(env)(**{**getattr(find_task(env), "defaults", {}), **given}).fit_to_machine()
+    return replace(default_config(given.get("env", Config.env)), **given).fit_to_machine()
 
 
 def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:
@@ -176,7 +179,7 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
     runs.add_argument(
         "--resume",
         metavar="RUN_DIR",
-        help="go on with a run; --iterations, --workers, --device and where the LLM is may change",
+        help="go on with a run; --iterations, what it uses of the machine, and where the LLM is may change",
     )
     runs.add_argument("--eval", metavar="RUN_DIR", help="measure a finished run's student, write its eval.json anew")
     start = Parser(prog="train.py", add_help=False, allow_abbrev=False, parents=[runs])

@@ -60,12 +60,11 @@ class HabitatEnv(gym.Env):
         from navpick.places import places_to_stand
 
         super().reset(seed=seed)
-        if seed is not None:
-            self.env.current_episode = self.env.episodes[seed // 2 % len(self.env.episodes)]
-            with silence():
-                self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
-            self.env.seed(seed % 2**31)
         with silence():
+            if seed is not None:
+                self.env.current_episode = self.env.episodes[seed // 2 % len(self.env.episodes)]
+                self.env.reconfigure(self.env._config)  # loads the room, after which habitat-sim seeds its starts alike
+                self.env.seed(seed % 2**31)
             sensors = self.env.reset()
         target = self.sim.scene_obj_ids[self.sim.get_targets()[0][0]]
         numbers = sorted(self.sim.scene_obj_ids, key=lambda number: number != target)

@@ -37,6 +37,8 @@ MEASURES = (
 # habitat-sim looks for these maps at start-up and lights without them where they are not: computing image-based
 # lighting takes 14 s of CPU.
 LIGHTING = {"enable_ibl": False, "ibl_blut_filename": "none.png", "ibl_envmap_filename": "none.hdr"}
+# What habitat-sim complains of at every load, and need not.
+NOISE = ("duplicate static plugin", "none.png", "none.hdr", "location of uniform")
 
 
 class Settings(NamedTuple):
@@ -88,7 +90,7 @@ def silence() -> Iterator[None]:
 
     It is gym's farewell, the plugins that habitat-sim has twice, and the maps of LIGHTING that are not there.
     """
-    kept, log = os.dup(2), os.open(os.environ.get("NAVPICK_LOG", os.devnull), os.O_WRONLY | os.O_APPEND)
+    kept, log = os.dup(2), os.open(os.environ.get("NAVPICK_LOG", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 2)
     try:
         yield

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from harness.cli import InputError, Parser, errors_in_one_line
-from harness.config import config_class, configure, flag, stored_config
+from harness.config import default_config, flag, stored_config
 from harness.run_files import RunFileError, first_line, read_metrics, read_weights, write_weights
 from navpick.dataset import HOME
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS
@@ -37,8 +37,12 @@ DATA = {
 
 
 def data_name(folder: Path) -> str:
-    """Return which of DATA a data-set folder is taken for: the home, or else ReplicaCAD."""
-    return "home" if folder.resolve() == HOME else "replicacad"
+    """Return which of DATA a data-set folder is; raises InputError if it is neither."""
+    if folder.resolve() == HOME:
+        return "home"
+    if (folder / "replica_cad").is_dir():
+        return "replicacad"
+    raise InputError(f"{folder} is neither the home nor ReplicaCAD, the data that learned options ship for")
 
 
 def learned_policies(options: str, folder: Path) -> dict[str, Policy]:
@@ -123,10 +127,10 @@ def ship(run_dir: Path) -> Path:
 
 def command(settings: dict[str, Any]) -> str:
     """Return the command of a run from its settings: those that are not the defaults of its task."""
-    defaults = configure({"env": settings["env"]})
+    defaults = default_config(settings["env"])
     own = [
         f
-        for f in fields(config_class(settings["env"]))
+        for f in fields(defaults)
         if settings[f.name] != getattr(defaults, f.name) and not f.metadata["changeable"] and f.name != "run_dir"
     ]
     words = [f"{flag(f.name)} {'DIR' if f.metadata['path'] else settings[f.name]}" for f in own]

@@ -20,8 +20,9 @@ import numpy as np
 from navpick.arm import Arm
 from navpick.layout import AHEAD, ARM, ARRIVED, FORWARD, GRIP, NO_STOP, NUM_ACTIONS, STOP, TURN, in_reach, read
 
+OPTION_NAMES = ("navigate", "pick")
 # Standard deviations of the scripted policies: as large as they do no harm, since a student explores with them.
-DEVIATIONS = {name: np.full(NUM_ACTIONS, 0.1, np.float32) for name in ("navigate", "pick")}
+DEVIATIONS = {name: np.full(NUM_ACTIONS, 0.1, np.float32) for name in OPTION_NAMES}
 DEVIATIONS["navigate"][[FORWARD, TURN]] = 0.2, 0.4
 DEVIATIONS["pick"][ARM] = 0.3
 
@@ -89,9 +90,6 @@ class Option(NamedTuple):
 def holds(observation: np.ndarray) -> bool:
     """Return whether the robot holds something."""
     return bool(read(observation, "is_holding")[0])
-
-
-OPTION_NAMES = ("navigate", "pick")
 
 
 def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None) -> Option:

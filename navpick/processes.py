@@ -13,9 +13,7 @@ from typing import Any
 
 from navpick.dataset import HabitatError
 from navpick.envs import HabitatEnv
-from navpick.lab import Settings
-
-NOISE = ("duplicate static plugin", "none.png", "none.hdr", "location of uniform")  # habitat-sim's, of no meaning
+from navpick.lab import NOISE, Settings
 
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:

@@ -98,6 +98,13 @@ def test_the_command_of_a_run_on_other_data(tmp_path):
     assert learned.command(settings) == "python train.py --env habitat-pick --habitat-data DIR"
 
 
+def test_which_data_options_ship_for(tmp_path):
+    (tmp_path / "replica_cad").mkdir()
+    assert (learned.data_name(HOME), learned.data_name(tmp_path)) == ("home", "replicacad")
+    with pytest.raises(InputError, match="neither the home nor ReplicaCAD"):
+        learned_policies("learned", tmp_path / "replica_cad")
+
+
 @pytest.mark.parametrize("wrong", ["another task", "not finished"])
 def test_runs_that_do_not_ship(finished_run, wrong):
     run_dir, _ = finished_run

@@ -30,7 +30,7 @@ def count(module):
 
 def test_weights_of_the_small_student():
     student = STUDENTS["small"](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-    # convolutions 5 x 5 x 1, 3 x 3 x 16, 3 x 3 x 32; MLP (512 + 19 * 9 -> 256), (256 -> 256); actor, critic; log s
+    # convolutions 5 x 5 x 1, 3 x 3 x 16, 3 x 3 x 32; MLP (512 + 19 * 9 -> 256), (256 -> 256); actor, critic
     convolutions = 16 * 26 + 32 * 145 + 32 * 289
     assert count(student) == 261_111 == convolutions + 684 * 256 + 257 * 256 + 257 * 22 + 257
 
