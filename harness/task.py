@@ -7,6 +7,7 @@ user's own (docs/own_task.md) go through the same door.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ class TaskError(InputError):
     """A task does not offer what is needed, or offers something else."""
 
 
-class Task:
+class Task(ABC):
     """What a task offers. `config` is the run's configuration, set before anything else is called."""
 
     config_class: ClassVar[type[Config]] = Config  # or one derived from it, with settings of the task's own
@@ -44,17 +45,17 @@ class Task:
 
     option_names: Sequence[str] = ()  # of the options that the hierarchical baseline weighs and an LLM may choose from
 
+    @abstractmethod
     def make_env(self, render_mode: str | None = None) -> gym.Env:
         """Return a new environment; with render_mode "rgb_array" its `render` returns a picture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, observation: Any) -> str:
         """Return c(s), the state as text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_option(self, name: str) -> Option:
         """Return the option of that name; raises ValueError if there is none."""
-        raise NotImplementedError
 
     # ---- what an LLM is told, and how it is understood
 
@@ -207,7 +208,7 @@ def inspect_task(task: Task) -> None:
         )
     try:
         spaces.flatdim(observation_space)
-    except (NotImplementedError, ValueError):
+    except (NotImplementedError, ValueError):  # gymnasium's, for spaces that it cannot flatten or does not know
         raise TaskError(f"{task.config.env} observes {observation_space}, which cannot be flattened") from None
     if (
         isinstance(task.option_names, str)
