@@ -14,9 +14,6 @@ from minigrid.core.constants import COLOR_NAMES, COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.core.world_object import Key, Wall
 
 from envs import TASKS, describe
-from harness.cli import InputError
-from harness.config import configure
-from harness.task import open_task
 from rollout import evaluation_seeds, training_seeds
 
 STEPS = [(1, 0), (0, 1), (-1, 0), (0, -1)]  # east, south, west, north
@@ -41,6 +38,7 @@ def test_gymnasium_accepts_the_task(task, monkeypatch):
 def test_module_stands_alone_and_without_torch(module):
     others = {
         "annealing",
+        "doorkey",
         "envs",
         "habitat",
         "harness",
@@ -388,44 +386,3 @@ def test_the_same_seed_draws_the_same_room(task):
     drawn = [room(first, seed) for seed in seeds]
     assert drawn == [room(second, seed) for seed in reversed(seeds)][::-1]  # whatever was drawn before
     assert len(set(drawn)) == len(seeds)
-
-
-# ------------------------------------------------------------------------------------------- the tasks, for train.py
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_the_task_makes_what_it_says(name):
-    task = open_task(configure({"env": name}))
-    ((first, second),) = task.make_envs(2, "train")  # one group
-    assert first.env is not second.env
-    observation, _ = first.env.reset(seed=1)
-    assert isinstance(first.env, TASKS[name])
-    assert task.describe(observation) == describe(observation)
-    assert task.num_actions == first.env.action_space.n == 7
-    assert task.encode([observation, observation]).dtype == np.uint8
-    picture = task.picture(first, observation)
-    assert (picture.shape, picture.dtype) == ((240, 240, 3), np.uint8)
-    for option in task.name_options("The agent observes a purple key, and holds nothing."):
-        assert task.make_option(option).name == option
-        assert "{}" not in option
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("SimpleDoorKey", ["explore", "go to grey key", "pick up grey key", "drop grey key", "go to grey door",
-                           "open grey door"]),
-        ("ColoredDoorKey", ["explore", "go to blue key", "pick up blue key", "drop blue key", "go to red key",
-                            "pick up red key", "drop red key", "go to blue door", "open blue door"]),
-        ("DivergedDoorKey", ["explore", "go to grey key", "pick up grey key", "drop grey key", "go to grey door",
-                             "open grey door", "go to second grey door", "open second grey door"]),
-    ],
-)  # fmt: skip
-def test_options_of_the_baseline_are_named_after_the_rooms_color(name, options):
-    assert open_task(configure({"env": name})).name_options("The agent observes a grey door, a red key") == options
-
-
-def test_a_task_that_is_not_there():
-    assert set(TASKS) == {"SimpleDoorKey", "LavaDoorKey", "ColoredDoorKey", "DivergedDoorKey"}
-    with pytest.raises(InputError, match=r"'NoDoorKey'; choose from SimpleDoorKey, LavaDoorKey"):
-        open_task(configure({"env": "NoDoorKey"}))

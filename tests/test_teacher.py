@@ -2,13 +2,13 @@
 
 import json
 from functools import partial
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from envs import COLORS, NUM_ACTIONS, TASKS, describe, rename_colors
+from doorkey.task import rename_colors
+from envs import NUM_ACTIONS, TASKS, describe
 from harness.config import configure
 from harness.task import open_task
 from options import OPTION_SETS, make_option
@@ -142,24 +142,6 @@ def test_hard_mode_follows_the_most_frequent_plan_only():
     shares = {"finished, north": 0.3, "either": 0.4, "north": 0.3}
     np.testing.assert_allclose(toy_teacher(shares, "hard")(None).policies, [[0, 0, 0.5, 0.5]])
     np.testing.assert_allclose(toy_teacher(shares, "soft")(None).policies, [[0, 0.6, 0.2, 0.2]], atol=1e-7)
-
-
-def test_rename_colors_in_order_of_appearance():
-    text = "The agent observes a grey key, a red key, a grey door, and holds a green key."
-    renamed, restore = rename_colors(text)
-    assert renamed == "The agent observes a red key, a blue key, a red door, and holds a green key."
-    assert restore("drop green key, go to second red key") == "drop green key, go to second grey key"  # the way back
-    assert restore("open blue door") == "open red door"
-    assert restore(renamed) == text
-    unchanged = "The bored agent observes nothing reddish, and holds a greyhound."  # whole words only
-    assert rename_colors(unchanged)[0] == unchanged
-
-
-def test_rename_colors_makes_permutations_equal():
-    template = "The agent observes a {0} key, a {1} key, a {0} door, and holds a {2} key."
-    renamed = {rename_colors(template.format(*colors))[0] for colors in permutations(COLORS, 3)}
-    assert renamed == {template.format("red", "blue", "green")}
-    assert rename_colors(template.format("red", "red", "blue"))[0] not in renamed  # equal colours stay equal
 
 
 def test_the_llm_is_asked_with_renamed_colors_and_its_plan_named_back():

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from envs import TASKS, rename_colors
+from doorkey.task import rename_colors
+from envs import TASKS
 from harness.config import configure
 from harness.task import open_task
 from llm.prompts import Prompt

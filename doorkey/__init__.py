@@ -1,0 +1,1 @@
+"""The four MiniGrid tasks behind one door (paper section 4.1)."""
