@@ -97,7 +97,7 @@ Pick up and open work only next to X, so go to X first."""
     )
     synonyms: ClassVar = {
         "(?:go to )?explor\\w*(?: room| area)?|search(?: room| area)?|look around": "explore",
-        "go over to|move(?: over)? to|walk(?: over)? to|approach": "go to",
+        "(?:go over|(?:move|walk|navigate|head)(?: over)?) to|approach": "go to",
         "pick(?: up)?|grab|take|get|collect": "pick up",
         "put down|release": "drop",
         "unlock": "open",

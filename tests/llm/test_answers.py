@@ -59,6 +59,15 @@ def test_answers_in_general(answer, plan):
         "[THINK]Decision: drop red key[/THINK] ",
         "<|channel|>analysis<|message|>Decision: explore<|end|><|start|>assistant<|channel|>final<|message|>",
         "analysisDecision: explore? No, the door is seen.assistantfinal",
+        "assistantanalysisDecision: explore? No. assistantfinal",
+        "<|channel|>commentary<|message|>Decision: explore<|end|><|channel|>final <|constrain|>json<|message|>",
+        "<|begin_of_thought|>Decision: explore<|end_of_thought|><|begin_of_solution|>",
+        "<|START_THINKING|>Decision: explore<|END_THINKING|><|START_RESPONSE|>",
+        "<|think|>Decision: explore<|/think|>",
+        "<scratchpad>Decision: explore</scratchpad>",
+        "<think time=3>one <think>two</think> Decision: explore</think>",
+        '<details type="reasoning" done="true">\nDecision: explore\n</details>',
+        "Thinking...\nDecision: explore\n...done thinking.\n\n",
     ],
 )
 @pytest.mark.parametrize("label", ["Decision: ", ""])
@@ -73,6 +82,9 @@ def test_thoughts_are_not_followed(thoughts, label):
         "<thinking>Decision: explore",
         "[think]Decision: drop red key",
         "<|channel|>analysis<|message|>A Decision: line is wanted, explore for one",
+        "analysisDecision: explore",
+        "<|START_THINKING|>Decision: explore",
+        "<scratchpad>\nexplore",
     ],
 )
 def test_thoughts_that_were_cut_off_are_no_plan(answer):
@@ -90,6 +102,19 @@ def test_thoughts_that_were_cut_off_are_no_plan(answer):
         " [/INST] Decision: explore",
         "<end_of_turn>\n<start_of_turn>user\nDecision: explore",
         "<|eot_id|><|start_header_id|>user<|end_header_id|>Decision: explore",
+        "<｜end▁of▁sentence｜>",
+        "<eos>",
+        "\nAssistant: Decision: explore",
+        "\n### Instruction:\nDecision: explore",
+        "\nNext state: nothing. Decision: explore",
+        "\n\n<think>Was that right? Decision: explore</think>",
+        "\n<think>Decision: explore",
+        ". This decision is based on the scene.",
+        "\nThis plan follows from the rules.",
+        "\nConfidence: high",
+        "\n**Reason:** the key fits.",
+        "\n```\nThat is all.",
+        "\n***\nI hope this helps!",
         "\nExplanation: the key fits.",
         "\n(Note: the key fits.)",
         "\n\nOnce the door is open, the agent should explore.",
@@ -119,6 +144,18 @@ def test_a_decision_ends(rest):
         f"Answer: \\boxed{{{ENTER}}}",
         "Decision: $\\boxed{\\text{go to red door}, \\text{open red door}}$",
         f"<think>explore?</think><answer>{ENTER}</answer>",
+        f"<answer>\n{ENTER}\n</answer>\nexplore later.",
+        f"Decision(s): {ENTER}",
+        f"DECISION - {ENTER}",
+        f"3) **Decision:** {ENTER}",
+        f"[Decision]: {ENTER}",
+        f"Scene: a door.\n**Final Answer**\n{ENTER}",
+        f"Scène : une porte.\nDécision : {ENTER}",
+        f"场景：门。\n决定：{ENTER}",
+        f"The final answer is $\\boxed{{\\text{{{ENTER}}}}}$.",
+        f'{{"final_answer": "{ENTER}", "reasoning": "explore later"}}',
+        '{"plan": [{"step": 1, "option": "go to red door"}, {"step": 2, "option": "open red door"}]} Later: explore.',
+        '{"decision": ["go to red door", "open red door"], "reasoning": "no need to expl',  # cut off behind it
     ],
 )
 def test_a_decision_begins_behind_its_label(answer):
@@ -145,6 +182,13 @@ def test_a_decision_begins_behind_its_label(answer):
         ("`go to red door`, *open red door*", ENTER),
         ("“go to red door” & <open red door>!", ENTER),
         ("explore, explore", "explore, explore"),
+        ("First, go to red door. Finally, open red door.", ENTER),
+        ("a) go to red door b) open red door", ENTER),
+        ("go to red door | open red door", ENTER),
+        ("go to red door, after that open it", ENTER),
+        ("go to red door ⇒ open ｒed door", ENTER),
+        ("go to red key, pick the red key up", "go to red key, pick up red key"),
+        ("- go to red door\n\n- open red door", ENTER),
     ],
 )
 def test_wordings_of_a_plan(decision, plan):
@@ -167,6 +211,13 @@ def test_wordings_of_a_plan(decision, plan):
         "open it",
         "explore, open it",
         "the agent should explore",
+        "explore?",
+        "go to red door, ...",
+        "go to red door, ???",
+        "explore twice",
+        "either explore, or go to red door",
+        "the options in order, separated by commas.",
+        "go to red door (the red key opens it)",
     ],
 )
 def test_half_a_plan_is_no_plan(decision):
@@ -203,6 +254,14 @@ def test_what_not_to_do_is_no_step(decision, plan):
 )
 def test_a_refusal_is_no_plan(answer):
     assert understood(answer) == NO_PLAN
+
+
+@pytest.mark.parametrize(
+    "part", ["<think>", "</think>", "do not ", "\n", "_", "Decision", "[{", '{"a":', "go to ", "1. "]
+)
+def test_a_long_answer_takes_no_longer_than_its_length_allows(part):
+    """Each took minutes with a regular expression that goes over the rest of the answer from every place in it."""
+    assert understood(part * (200_000 // len(part))) == NO_PLAN
 
 
 def test_the_words_are_the_tasks_own():
