@@ -9,7 +9,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -198,18 +198,7 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
         allow_abbrev=False,
         parents=[runs],
     )
-    defaults = getattr(own, "defaults", {})
-    group = parser.add_argument_group()
-    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
-    for f in every_setting(own):
-        if f.metadata["group"]:
-            group = parser.add_argument_group(f.metadata["group"])
-        if f.type == "bool":
-            group.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, help=f.metadata["help"])
-        else:
-            default = defaults.get(f.name, f.default)
-            text = f.metadata["help"] + (f" (default: {default})" if default != "" else "")
-            group.add_argument(flag(f.name), type=kinds[str(f.type)], choices=f.metadata["choices"] or None, help=text)
+    add_settings(parser, every_setting(own), getattr(own, "defaults", {}))
     given = parser.parse_args(arguments)
     known = {f.name for f in fields(getattr(own, "config_class", Config))}
     foreign = sorted(vars(given).keys() - known - {"resume", "eval"})
@@ -219,6 +208,21 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
         if f.metadata["path"] and getattr(given, f.name, ""):  # a run may be resumed from another folder
             setattr(given, f.name, str(Path(getattr(given, f.name)).resolve()))
     return given
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: Sequence[Any], defaults: Mapping[str, Any]) -> None:
+    """Add flags for settings to a parser, each in the group that it or one before it opens."""
+    group = parser.add_argument_group()
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+    for f in settings:
+        if f.metadata["group"]:
+            group = parser.add_argument_group(f.metadata["group"])
+        if f.type == "bool":
+            group.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, help=f.metadata["help"])
+        else:
+            default = defaults.get(f.name, f.default)
+            text = f.metadata["help"] + (f" (default: {default})" if default != "" else "")
+            group.add_argument(flag(f.name), type=kinds[str(f.type)], choices=f.metadata["choices"] or None, help=text)
 
 
 def every_setting(own: type) -> list[Any]:

@@ -11,11 +11,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Any
 
-import numpy as np
-
-from teacher import NO_PLAN, Shares, mean_shares
+from teacher import NO_PLAN, Shares
 
 # Marks around thoughts: <think>, [THINK], ◁think▷, <|START_THINKING|>; and Ollama's.
 THOUGHT = r"(?:\w+[:_])?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|details)"
@@ -155,24 +153,3 @@ def letter_shares(first_token: Mapping[str, float], plans: Sequence[str]) -> tup
             mass[ord(letter) - ord("A")] += math.exp(log_probability)
     total = sum(mass)
     return {plan: m / total for plan, m in zip(plans, mass) if m > 0} if total > 0 else {NO_PLAN: 1.0}, total
-
-
-def judge_letters(records: Sequence[dict[str, Any]], rotated_plans: Callable[[str, int], Sequence[str]]) -> str:
-    """Return how likely an answer in a book of letters is a valid letter at all, and how near the shares are to chance.
-
-    The latter as the mean of entropy / log(number of plans) over the states that have a choice: 1 is chance.
-    """
-    mass: list[float] = []
-    shares: dict[str, list[Shares]] = {}
-    for record in records:
-        mass.append(letter_shares(record["answer"], rotated_plans(record["state"], record["sample"]))[1])
-        shares.setdefault(record["state"], []).append(record["plans"])
-    entropies = [
-        -sum(share * math.log(share) for share in mean_shares(answers).values())
-        / math.log(len(rotated_plans(state, 0)))
-        for state, answers in shares.items()
-        if len(rotated_plans(state, 0)) > 1
-    ]
-    entropy = np.mean(entropies) if entropies else 0.0
-    verdict = ", hardly better than chance: a teacher that knows little; try mode soft" if entropy > 0.9 else ""
-    return f"valid letters have {np.mean(mass):.0%} of the probability, entropy {entropy:.2f} of chance's{verdict}"

@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
 
-from llm.answers import judge_letters, letter_shares
+from llm.answers import letter_shares
 from llm.endpoint import Endpoint, LLMError
+from llm.judge import summarize, warnings
 from llm.prompts import Prompt
 from teacher import NO_PLAN, Shares, mean_shares, read_records
 
 log = logging.getLogger(__name__)
+
+LOOKS = (5, 20, 80)  # after so many answers of a process the user is told what they are worth
 
 
 def book_name(model: str, mode: str) -> str:
@@ -95,6 +98,7 @@ class LiveReplies:
         self.origin: dict[str, Any] = {"model": endpoint.model, "prompt": version, "temperature": temperature}
         self.counts: Counter[str] = Counter({"states found": 0, "states asked": 0, "answers": 0, "unparsable": 0})
         self.seconds, self.lock = 0.0, threading.Lock()
+        self.told: set[str] = set()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         self._read()
@@ -162,13 +166,24 @@ class LiveReplies:
         answers = self.endpoint.complete(messages, self.origin["temperature"], len(request), letters)
         for (state, sample), answer in zip(request, answers):
             record = {"state": state, "plans": {}, **self.origin, "sample": sample,
-                      "answer": answer.first_token if letters else answer.text}  # fmt: skip
+                      "answer": answer.first_token if letters else answer.text,
+                      **({"cut": True} if answer.cut else {})}  # fmt: skip
             record["plans"] = plans = read_answer(record, self.prompt)
             with self.lock:
                 append_line(self.path, json.dumps(record))
                 self.book.setdefault(state, {})[sample] = plans
                 self.counts.update({"answers": 1, "unparsable": NO_PLAN in plans})
+                if self.counts["answers"] in LOOKS:
+                    self._tell()
                 arrived()
+
+    def _tell(self) -> None:
+        """Log what the answers so far are worth: how many were understood, and what is wrong with them, each once."""
+        records = read_records(self.path)
+        for kind, line in {"understood": summarize(records), **warnings(records, self.prompt)}.items():
+            if kind not in self.told:
+                self.told.add(kind)
+                log.warning("%s: %s", self.endpoint.model, line)
 
     def statistics(self) -> dict[str, float]:
         """Return what this process requested, found in the book, and paid."""
@@ -178,14 +193,18 @@ class LiveReplies:
         """Return the same as a line, and what the letters are worth."""
         cost = f", cost {self.endpoint.cost:.4g}" if any(self.endpoint.prices) else ""
         counts = ", ".join(f"{number} {name}" for name, number in {**self.endpoint.bill, **self.counts}.items())
-        letters = ""
-        if self.mode == "logprobs":
-            letters = f"; {judge_letters(read_records(self.path), self.prompt.rotated_plans)}"
-        return f"LLM: {counts}, {self.seconds:.0f} s waited{cost}; the book is {self.path}{letters}"
+        records = read_records(self.path)
+        verdicts = "".join(f"\n{line}" for line in [summarize(records), *warnings(records, self.prompt).values()])
+        return f"LLM: {counts}, {self.seconds:.0f} s waited{cost}; the book is {self.path}{verdicts}"
 
 
 def read_answer(record: dict[str, Any], prompt: Prompt) -> Shares:
-    """Return the plans and shares of one answer, from the raw answer that its line of the book keeps."""
+    """Return the plans and shares of one answer, from the raw answer that its line of the book keeps.
+
+    An answer that was cut off at the token limit is no plan, whatever it holds.
+    """
+    if record.get("cut"):
+        return {NO_PLAN: 1.0}
     if isinstance(record["answer"], str):
         return {prompt.plan(record["answer"], record["state"]): 1.0}
     return letter_shares(record["answer"], prompt.rotated_plans(record["state"], record["sample"]))[0]

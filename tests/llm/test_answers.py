@@ -6,9 +6,8 @@ import pytest
 
 from harness.config import configure
 from harness.task import open_task
-from llm.answers import judge_letters, letter_shares, understand
+from llm.answers import letter_shares, understand
 from llm.prompts import Prompt
-from llm.replies import read_answer
 from teacher import NO_PLAN
 from tests.llm.server import ANSWER, LETTERS, PLAN, STATE
 
@@ -290,17 +289,3 @@ def test_letter_shares_hand_worked(first_token, rotation, shares, mass):
     found, total = letter_shares(first_token, PROMPT.rotated_plans(STATE, rotation))
     assert found == pytest.approx(shares)
     assert total == pytest.approx(mass)
-
-
-def test_letters_are_judged():
-    def line(first_token, rotation):
-        record = {"state": STATE, "sample": rotation, "answer": first_token}
-        return {**record, "plans": read_answer(record, PROMPT)}
-
-    def judged(records):
-        return judge_letters(records, PROMPT.rotated_plans)
-
-    biased = [line({"A": math.log(0.8), "B": math.log(0.1)}, rotation) for rotation in (0, 1)]  # always the first
-    assert "90% of the probability, entropy 1.00 of chance's, hardly better" in judged(biased)
-    sure = [line({"B": 0.0}, 0), line({"A": 0.0}, 1)]
-    assert judged(sure) == "valid letters have 100% of the probability, entropy 0.00 of chance's"
