@@ -94,6 +94,12 @@ class Config:
     teacher_samples: int = setting(10, "answers per state in mode soft; mode hard takes one", least=2)
     teacher_temperature: float = setting(0.7, "of these answers; mode hard takes 0", least=0)
     teacher_examples: int = setting(5, "most examples in the prompt; the paper has 1", least=0, most=5)
+    teacher_max_tokens: int = setting(
+        6400, "most tokens of an answer, thoughts included; it begins with 400", least=1, changeable=True
+    )
+    teacher_body: str = setting(
+        "", 'further fields of a request, as JSON: \'{"reasoning_effort": "low"}\'', changeable=True
+    )
     teacher_workers: int = setting(4, "requests at a time", least=1, most=64, changeable=True)
     teacher_max_requests: int = setting(
         0, "most requests a process makes, retries included; 0: no limit", least=0, changeable=True

@@ -2,94 +2,96 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Callable
+from urllib.parse import parse_qs, urlsplit
+
+from llm.parameters import NAMES, Parameters
+from llm.response import MALFORMED, Answer, read_error, read_json, read_pause, read_tokens
+from llm.secret import Secret
+from llm.transport import TransientError, check_proxy, send
 
 log = logging.getLogger(__name__)
 
-
-def without_thoughts(answer: str) -> str:
-    """Return an answer without what stands between <think> and </think>, or after a <think> that nothing ends."""
-    return re.sub(r"(?s)<think>.*?(</think>|$)", "", answer)
+OWN_FIELDS = (*NAMES, "max_completion_tokens", "model", "messages")  # of a request's body
 
 
 class LLMError(RuntimeError):
     """The LLM gave no answer that can be used; the text says what was asked, what came and what to do."""
 
 
-class TransientError(Exception):
-    """A failure that may pass; `retry_after` is the wait in seconds that the endpoint asks for."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        """Keep what came back instead of an answer."""
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
 class RefusedError(Exception):
-    """The endpoint does not take the request as it is."""
+    """The endpoint does not take the request, or no request at all, and no waiting mends it."""
 
-
-class Answer(NamedTuple):
-    """One of the choices in an endpoint's reply."""
-
-    text: str  # thoughts, if there are any, in <think>...</think>, also where the endpoint sends them apart
-    first_token: dict[str, float]  # its likeliest first tokens -> log-probability; {} if the endpoint sends none
-    cut_in_thought: bool  # at the limit of tokens
-
-    @classmethod
-    def read(cls, choice: dict[str, Any]) -> Answer:
-        """Read a choice from JSON; one of another form raises whatever it happens to raise."""
-        message, logprobs = choice["message"], (choice.get("logprobs") or {}).get("content") or [{}]
-        text, thoughts = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning")
-        if thoughts:
-            text = f"<think>{thoughts}</think>{text}"
-        tops = {top["token"]: round(float(top["logprob"]), 4) for top in logprobs[0].get("top_logprobs") or []}
-        cut = choice.get("finish_reason") == "length" and "<think>" in text and not without_thoughts(text).strip()
-        return cls(text, {token: value for token, value in tops.items() if math.isfinite(value)}, cut)
+    def __init__(self, message: str, status: int, said: str) -> None:
+        """Keep the status that came or was meant, and what the endpoint said."""
+        super().__init__(message)
+        self.status, self.said = status, said
 
 
 class Endpoint:
     """An OpenAI-compatible chat endpoint: OpenAI, vLLM, Ollama, llama.cpp, LM Studio.
 
-    Endpoints differ. What this one refuses is learned on the way, logged once, and requested in another form: several
-    answers per request, the name of the token limit, room for thoughts, the number of log-probabilities.
+    Endpoints differ. A parameter that this one refuses is sent in another form or left out from then on, which is
+    logged once and kept in `parameters.notes`.
     """
 
-    attempts = 6
+    attempts = 6  # at a reply, unless the endpoint says "later"
     longest_pause = 30.0  # seconds between two attempts, unless the endpoint asks for more
     longest_wait = 300.0  # seconds after which no further attempt at one reply begins, and for a reply to trickle in
     timeout = (10.0, 180.0)  # seconds to connect and to wait for data; a first answer on a busy CPU takes a minute
     most_bytes = 1_000_000  # of one reply
-    most_tokens = 6400  # of one answer, thoughts included
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
 
     def __init__(
-        self, url: str, model: str, key: str = "", max_requests: int = 0, prices: Sequence[float] = (0, 0)
+        self,
+        url: str,
+        model: str,
+        key: str = "",
+        max_requests: int = 0,
+        prices: Sequence[float] = (0, 0),
+        max_tokens: int = 6400,
+        body: Mapping[str, Any] | None = None,
     ) -> None:
-        """`url`: up to and with /v1.  `key`: sent to the endpoint and to nowhere else.  `max_requests`: 0, no limit.
+        """Make an endpoint; nothing is sent yet.
 
-        prices: of a million prompt tokens and of a million completion tokens.  Raises ValueError where url or key
-        cannot be used.
+        url: up to and with /v1; Azure's has an api-version.  key: sent to the endpoint and shown nowhere.
+        max_requests: 0, no limit.  prices: of a million prompt tokens and of a million completion tokens.
+        max_tokens: most of one answer, thoughts included.  body: further fields of a request.  Raises ValueError where
+        url, key or the environment's proxy cannot be used.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
-            raise ValueError("the endpoint's url must look like http://127.0.0.1:8000/v1, without a key or password")
-        if not (key.isascii() and key.isprintable() and " " not in key):
-            raise ValueError("the key holds a blank, a line break or another character that no key has; set it again")
-        self.url, self.model, self.key = url.rstrip("/"), model, key
-        self.max_requests, self.prices = max_requests, prices
+        import requests
+
+        try:
+            parts = urlsplit(url)
+            requests.Request("POST", url).prepare()
+            usable = parts.scheme in ("http", "https") and "@" not in parts.netloc and not parts.fragment
+        except (requests.RequestException, UnicodeError, ValueError):
+            usable = False
+        if not usable or (parts.query and set(parse_qs(parts.query)) != {"api-version"}):
+            raise ValueError(
+                "the endpoint's url must look like http://127.0.0.1:8000/v1, without a key or password; Azure's ends "
+                "with ?api-version=..."
+            )
+        check_proxy(url)
+        self.secret = Secret(key)
+        if key and not self.secret.parts:
+            log.warning(
+                "the key has fewer than %d characters, as a word may: it is not hidden where %s echoes it",
+                Secret.shortest, url,
+            )  # fmt: skip
+        self.url, _, self.query = url.partition("?")
+        self.url = self.url.rstrip("/")
+        self.model, self.max_requests, self.prices, self.body = model, max_requests, prices, body or {}
         self.bill: Counter[str] = Counter({"requests": 0, "prompt tokens": 0, "completion tokens": 0})
-        self.lock = threading.Lock()
-        self.gives_several = True  # answers per request, which saves prompt tokens
-        self.limit, self.max_tokens, self.top_logprobs = "max_tokens", 400, 20
+        self.parameters = Parameters(self.url, max_tokens)
+        self.lock, self.last_wait = threading.Lock(), ""
 
     @property
     def cost(self) -> float:
@@ -97,121 +99,134 @@ class Endpoint:
         tokens = self.bill["prompt tokens"], self.bill["completion tokens"]
         return sum(number * price for number, price in zip(tokens, self.prices)) / 1_000_000
 
+    @property
+    def gives_several(self) -> bool:
+        """Return whether the endpoint gives several answers to a request, which saves prompt tokens."""
+        return not self.parameters.refused["n"]
+
+    def models(self) -> list[str] | None:
+        """Return the names of the endpoint's models, None if it has no list of them; raises LLMError."""
+
+        def read(reply: Any) -> list[str]:
+            listed = (reply.get("data") or reply["models"]) if isinstance(reply, dict) else reply
+            return [self.secret.hide(str(entry.get("id") or entry["name"])) for entry in listed]
+
+        try:
+            return self._retry("models", None, read)
+        except RefusedError:
+            return None
+
     def complete(
-        self, messages: list[dict[str, str]], temperature: float, count: int = 1, letter: bool = False
+        self, messages: list[dict[str, str]], temperature: float, count: int = 1, letters: int = 0
     ) -> list[Answer]:
-        """Return up to `count` answers and at least one; with `letter` a single token with its log-probabilities.
+        """Return up to `count` answers and at least one.
 
-        What may pass (no connection, 429, 5xx, a broken reply) is retried. Raises LLMError.
+        letters: if not 0, an answer is one of so many letters: a single token with its log-probabilities. An answer
+        that is cut off is left out as long as more tokens can be allowed; where all are, the request is repeated with
+        more. What may pass (no connection, 429, 5xx, a broken reply) is retried. Raises LLMError.
         """
+
+        def read(reply: Any) -> list[Answer]:
+            with self.lock:
+                self.bill.update(read_tokens(reply))
+            answers = []
+            for choice in reply["choices"]:
+                with suppress(*MALFORMED):  # the others are paid for, too
+                    answers.append(Answer.read(choice, letters > 0, self.secret.hide))
+            return [answer for answer in answers if letters or answer.text.strip() or answer.cut]
+
         while True:
-            body: dict[str, Any] = {"temperature": temperature, self.limit: 1 if letter else self.max_tokens}
-            if letter:
-                body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-            elif count > 1 and self.gives_several:
-                body["n"] = count
+            request = self.parameters.request(temperature, count, letters)
+            body = {"model": self.model, "messages": messages, **self.body, **request.fields}
             try:
-                answers = self._retry({"model": self.model, "messages": messages, **body})
+                answers = self._retry("chat/completions", body, read)
             except RefusedError as refusal:
-                if "max_tokens" in body and "max_completion_tokens" in str(refusal):
-                    self._adapt("limit", "max_completion_tokens", "takes max_completion_tokens instead of max_tokens")
-                elif "n" in body:
-                    self._adapt("gives_several", False, f"refuses n = {count}; asking for one answer at a time")
-                elif body.get("top_logprobs", 0) > 5:
-                    self._adapt("top_logprobs", 5, f"refuses top_logprobs = {self.top_logprobs}; asking for 5")
-                else:
-                    raise LLMError(
-                        f"{self.url} refused model {self.model!r}: {refusal}; check url, model and key"
-                    ) from None
-                continue
-            if letter and not answers[0].first_token:
+                if refusal.status in (400, 422) and self.parameters.learn(request, refusal.said):
+                    continue
+                raise LLMError(f"{self.url} refused model {self.model!r}: {refusal}; {self._hint(refusal)}") from None
+            if letters and not answers[0].first_token:
                 raise LLMError(f"{self.url} gives no log-probabilities for {self.model!r}; choose mode soft")
-            if "n" in body and len(answers) == 1:
-                self._adapt("gives_several", False, f"gave one answer to n = {count}; asking for one at a time")
-            if not letter and all(answer.cut_in_thought for answer in answers) and body[self.limit] < self.most_tokens:
-                more = min(4 * body[self.limit], self.most_tokens)
-                self._adapt("max_tokens", more, f"was cut off in thought; allowing {more} tokens")
-                continue
-            return answers
+            whole = [answer for answer in answers if not answer.cut]
+            self.parameters.accept(request, len(answers), cut=len(answers) - len(whole))
+            if request.room >= self.parameters.most_tokens:
+                return answers
+            if whole:
+                return whole
 
-    def _adapt(self, name: str, value: Any, what: str) -> None:
-        with self.lock:
-            if getattr(self, name) != value:
-                setattr(self, name, value)
-                log.warning("%s %s", self.url, what)
+    def _retry(self, path: str, body: Any, read: Callable[[Any], list[Any]]) -> list[Any]:
+        from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
-    def _retry(self, body: dict[str, Any]) -> list[Answer]:
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_exponential
+        def error(state: RetryCallState) -> Any:
+            return state.outcome and state.outcome.exception()
 
-        def pause(state: Any) -> float:
-            return max(wait_exponential(max=self.longest_pause)(state), state.outcome.exception().retry_after)
+        def pause(state: RetryCallState) -> float:
+            return max(wait_exponential(max=self.longest_pause)(state), error(state).pause)
+
+        def enough(state: RetryCallState) -> bool:
+            tried = state.attempt_number >= self.attempts and not error(state).busy
+            return tried or stop_before_delay(self.longest_wait)(state)
+
+        def tell(state: RetryCallState) -> None:
+            line = f"{error(state)}; trying again in {state.upcoming_sleep:.3g} s"
+            with self.lock:
+                known, self.last_wait = self.last_wait == line, line
+            if not known:
+                log.warning("%s: %s", self.url, line)
 
         retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(self.attempts) | stop_before_delay(self.longest_wait),
+            stop=enough,
             wait=pause,
+            sleep=self.sleep,
+            before_sleep=tell,
             reraise=True,
         )
         try:
-            return retrying(self._post, body)
-        except TransientError as error:
+            return retrying(self._exchange, path, body, read)
+        except TransientError as last:
             tries = retrying.statistics["attempt_number"]
-            raise LLMError(f"{self.url} gave no answer in {tries} attempts, at last {error}; is it running?") from None
+            raise LLMError(f"{self.url} gave no answer in {tries} attempts, at last {last}; is it running?") from None
 
-    def _post(self, body: dict[str, Any]) -> list[Answer]:
-        import requests
-        import urllib3
-
-        def authorize(request: Any) -> Any:  # as a callable, so that no .netrc takes the key's place
-            if self.key:
-                request.headers["Authorization"] = f"Bearer {self.key}"
-            return request
-
-        with self.lock:
-            made = self.bill["requests"]
-            if self.max_requests and made >= self.max_requests:
-                raise LLMError(f"{made} requests were made, the most that is allowed; allow more to go on")
-            self.bill["requests"] += 1
-        started = time.monotonic()
+    def _exchange(self, path: str, body: Any, read: Callable[[Any], list[Any]]) -> list[Any]:
+        """Make one request and read its reply; raises TransientError, RefusedError or LLMError."""
+        key, headers = self.secret.key, {}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+            if self.query:
+                headers["api-key"] = key  # Azure's
+        if body is not None:
+            with self.lock:
+                made = self.bill["requests"]
+                if self.max_requests and made >= self.max_requests:
+                    raise LLMError(f"{made} requests were made, the most that is allowed; allow more to go on")
+                self.bill["requests"] += 1
+        url = f"{self.url}/{path}" + (f"?{self.query}" if self.query else "")
+        response = send(url, body, headers, self.timeout, self.longest_wait, self.most_bytes)
+        text = response.content[:10_000].decode("utf-8", errors="replace")
         try:
-            with requests.post(
-                f"{self.url}/chat/completions",
-                json=body,
-                auth=authorize,
-                timeout=self.timeout,
-                stream=True,
-                allow_redirects=False,
-            ) as response:
-                content = b""
-                while piece := response.raw.read1(65536, decode_content=True):  # returns what has come so far
-                    content += piece
-                    if len(content) > self.most_bytes:
-                        raise TransientError(f"a reply of more than {self.most_bytes:,} bytes")
-                    if time.monotonic() - started > self.longest_wait:
-                        raise TransientError(f"a reply that was not complete after {self.longest_wait:.0f} s")
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise TransientError(type(error).__name__) from None
-        status, text = response.status_code, content.decode("utf-8", errors="replace")
-        if self.key:
-            text = text.replace(self.key, "***")  # a server may echo it
-        came = f"status {status}, {text[:200]!r}"
-        if status == 429 or status >= 500:
-            wait_for = response.headers.get("Retry-After", "")
-            raise TransientError(came, float(wait_for) if wait_for.isdecimal() else 0.0)
-        if status in (400, 422):
-            raise RefusedError(came)
-        if status != 200:
-            raise LLMError(f"{self.url} refused model {self.model!r}: {came}; check url, model and key")
+            reply = read_json(response.content)
+        except MALFORMED:
+            reply = text
+        status, said = read_error(response.status, reply)
+        came = f"status {status}, {self.secret.hide(said or text)[:200]!r}"
+        if status in (408, 409, 425, 429) or status >= 500:
+            raise TransientError(came, read_pause(response.headers), busy=status in (429, 503))
+        if status != 200 or (self._lacks_version and text.lstrip().startswith("<")):
+            raise RefusedError(came, status, said)
         try:
-            reply = json.loads(text)
-            usage = reply.get("usage") or {}
-            tokens = {f"{kind} tokens": int(usage.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion")}
-            answers = [Answer.read(choice) for choice in reply["choices"]]
-            answers = [answer for answer in answers if "logprobs" in body or answer.text.strip()]
-            if not answers:
-                raise ValueError("no answer")
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            raise TransientError(f"a reply without a text: {came}") from None
-        with self.lock:
-            self.bill.update(tokens)
-        return answers
+            if found := read(reply):
+                return found
+        except MALFORMED:
+            pass
+        raise TransientError(f"a reply without a text: {came}")
+
+    @property
+    def _lacks_version(self) -> bool:
+        return not (self.query or re.search(r"/v\d", urlsplit(self.url).path))
+
+    def _hint(self, refusal: RefusedError) -> str:
+        if refusal.status == 402:
+            return "nothing is left to pay for it; pay, or choose another endpoint"
+        if refusal.status in (200, 404, 405) and self._lacks_version:
+            return f"most urls end with /v1; try {self.url}/v1"
+        return "check url, model and key"

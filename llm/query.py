@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Callable
 
 from harness.cli import InputError
-from llm.endpoint import Endpoint
+from llm.endpoint import OWN_FIELDS, Endpoint
 from llm.prompts import Prompt
 from llm.replies import LiveReplies, book_name
 from teacher import RecordedReplies, Shares, UnknownStateError
@@ -72,6 +73,7 @@ def make_live_replies(task: Any) -> LiveReplies:
         endpoint = Endpoint(
             config.teacher_url, config.teacher_model, os.environ.get(config.teacher_key_env, ""),
             config.teacher_max_requests, (config.teacher_prompt_price, config.teacher_completion_price),
+            config.teacher_max_tokens, read_body(config.teacher_body),
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"the LLM cannot be queried: {error}; see --teacher-url and --teacher-key-env") from None
@@ -84,3 +86,21 @@ def make_live_replies(task: Any) -> LiveReplies:
         raise InputError(
             f"the replies file cannot be used: {error}; --replies names a book for this LLM's answers"
         ) from None
+
+
+def read_body(text: str) -> dict[str, Any]:
+    """Return further fields of a request from JSON, {} for an empty text; raises InputError."""
+    try:
+        body = json.loads(text or "{}")
+        json.dumps(body, allow_nan=False)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise InputError(
+            f"--teacher-body is {text[:80]!r}; it must be a JSON object of finite numbers and texts, such as "
+            '{"reasoning_effort": "low"}, in single quotes for the shell'
+        )
+    for name in OWN_FIELDS:
+        if name in body:
+            raise InputError(f"--teacher-body has a field {name!r}, which is set for each request; leave it out")
+    return body

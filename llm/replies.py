@@ -163,7 +163,8 @@ class LiveReplies:
         messages = (
             self.prompt.letters(state, sample, self.examples) if letters else self.prompt.stages(state, self.examples)
         )
-        answers = self.endpoint.complete(messages, self.origin["temperature"], len(request), letters)
+        options = len(self.prompt.plans(state)) if letters else 0
+        answers = self.endpoint.complete(messages, self.origin["temperature"], len(request), options)
         for (state, sample), answer in zip(request, answers):
             record = {"state": state, "plans": {}, **self.origin, "sample": sample,
                       "answer": answer.first_token if letters else answer.text,
