@@ -44,6 +44,10 @@ class Transition(NamedTuple):
     success: bool  # info["success"] where the environment says it, else whether the reward is above 0
 
 
+class NotFiniteError(ArithmeticError):
+    """A number that training goes on from is infinite, or none."""
+
+
 Act = Callable[[Sequence[Any]], Sequence[Decision]]  # observations of several environments -> a decision for each
 
 
@@ -123,11 +127,17 @@ def is_over(trajectory: Sequence[Transition]) -> bool:
 def act_by_student(
     student: Any, teacher: Callable[[Any], Advice] | None, task: Any, device: torch.device, greedy: bool = False
 ) -> Act:
-    """Act by the student's policy, sampled or greedy; the teacher, if any, advises in every state visited."""
+    """Act by the student's policy, sampled or greedy; the teacher, if any, advises in every state visited.
+
+    Raises NotFiniteError where the policy is not a number.
+    """
 
     @torch.inference_mode()
     def act(observations: Sequence[Any]) -> list[Decision]:
         policy, values, _ = student(torch.from_numpy(task.encode(observations)).to(device))
+        numbers = policy.logits if isinstance(policy, Categorical) else policy.mean
+        if (numbers.sum() + values.sum()).isnan():
+            raise NotFiniteError("the student's policy is not a number")
         actions = policy.mode if greedy else policy.sample()  # continuous ones are clipped by the environment, not here
         advice = [teacher(observation) if teacher else None for observation in observations]
         return list(map(Decision, actions.tolist(), policy.log_prob(actions).tolist(), values.tolist(), advice))

@@ -17,11 +17,17 @@ eval.json, curve.png and play.gif. The data flows one way:
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before torch, whose import takes a second
+    from harness import terminal
+
+    terminal.prepare()
+
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -33,25 +39,19 @@ import torch
 import annealing
 import ppo
 import teacher as teachers
+from harness.checks import not_finite
 from harness.cli import InputError, errors_in_one_line
 from harness.config import Config, config_class, configure, flag, parse, stored_config
+from harness.files import hold
 from harness.find import absolute_env
 from harness.report import report
-from harness.run_files import (
-    Run,
-    RunFileError,
-    append_unknown_state,
-    atomically,
-    first_line,
-    read_weights,
-    write_config,
-)
+from harness.run_files import Run, append_unknown_state, first_line, read_metrics, read_weights, write_config
 from harness.task import Task, check_advice, check_task, open_task
 from harness.workers import LostWorkerError, Workers, count_cores
 from llm.endpoint import LLMError
 from llm.query import Query, make_query
 from llm.replies import LiveReplies
-from rollout import Transition, act_by_student, act_by_teacher, rollout, training_seeds
+from rollout import NotFiniteError, Transition, act_by_student, act_by_teacher, rollout, training_seeds
 
 
 def train(task: Task, run_dir: Path, workers: Workers, query: Query | None) -> bool:
@@ -220,8 +220,11 @@ def evaluate_and_report(task: Task, run_dir: Path, workers: Workers, query: Quer
                 f"{run_dir} has no student.pt: the run is not finished; python train.py --resume {run_dir}"
             )
         student, device = make_student(task, workers)
+        weights = read_weights(path)
+        for name in not_finite(weights):
+            raise InputError(f"{path} cannot be used, {name} is not finite; restore a copy or train again")
         try:
-            student.load_state_dict(read_weights(path))
+            student.load_state_dict(weights)
         except RuntimeError as error:
             raise InputError(
                 f"{path} does not fit a {config.student} student for {config.env}, or the task has changed its spaces "
@@ -248,7 +251,7 @@ def recording(task: Task, unknown: Path) -> str:
 
 
 def open_run(arguments: Sequence[str] | None, workers: Workers) -> tuple[Config, bool]:
-    """Return the configuration of a run whose folder is there, and whether it is only to be measured.
+    """Return the configuration of a run, whose folder is there, and whether it is only to be measured.
 
     Raises InputError.
     """
@@ -285,12 +288,13 @@ def open_run(arguments: Sequence[str] | None, workers: Workers) -> tuple[Config,
         config = replace(config, run_dir=str(run_dir))
     check_run(config, workers)
     if resume is None and measure is None:
-        if run_dir.exists():
-            raise InputError(f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}")
         try:
-            with atomically(run_dir) as part:  # a folder that is there can be resumed
-                part.mkdir(parents=True, exist_ok=True)
-                write_config(config, part)
+            # What a start that was killed leaves is as good as empty.
+            if run_dir.exists() and {path.name for path in run_dir.iterdir()} - {".lock", "config.json.part"}:
+                raise InputError(
+                    f"{run_dir} exists and is not overwritten; choose another --run-dir or --resume {run_dir}"
+                )
+            run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"run folder {run_dir} cannot be made: {error.strerror}; choose a --run-dir that can be written to"
@@ -332,8 +336,13 @@ def run(task: Task, workers: Workers, only_evaluate: bool) -> None:
         raise InputError(f"{error}; make room or give access; {resuming(config)}") from None
     except (LLMError, task.Error) as error:
         raise InputError(f"{error}; {resuming(config)}") from None
-    except RunFileError as error:
-        raise InputError(str(error)) from None
+    except NotFiniteError as error:
+        done = len(read_metrics(run_dir / "metrics.csv"))
+        last = f"{run_dir / 'checkpoint.pt'} is that of iteration {done - 1}" if done else "there is no checkpoint yet"
+        raise InputError(
+            f"iteration {done}: {error}; most likely --learning-rate {config.learning_rate:g} is too large, or a "
+            f"reward or an observation is not finite; {last}"
+        ) from None
 
 
 def trains(config: Config, only_evaluate: bool) -> bool:
@@ -352,12 +361,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with errors_in_one_line("train.py"):
         config, only_evaluate = open_run(arguments, workers) if workers.rank == 0 else (Config(), False)
         try:
-            if workers.rank == 0 and trains(config, only_evaluate):
-                workers.start([sys.executable, __file__], config.workers)
-            workers.join()
-            settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
-            config = config_class(settings["env"])(**settings)
-            run(open_task(config), workers, only_evaluate)
+            with hold(Path(config.run_dir)) if workers.rank == 0 else nullcontext():
+                if workers.rank == 0 and not (Path(config.run_dir) / "config.json").exists():
+                    write_config(config, Path(config.run_dir))  # from here on it can be resumed
+                if workers.rank == 0 and trains(config, only_evaluate):
+                    workers.start([sys.executable, __file__], config.workers)
+                workers.join()
+                settings, only_evaluate = json.loads(workers.broadcast(json.dumps((asdict(config), only_evaluate))))
+                config = config_class(settings["env"])(**settings)
+                run(open_task(config), workers, only_evaluate)
         except KeyboardInterrupt:
             print(f"stopped; {resuming(config)}", file=sys.stderr)
             raise SystemExit(130) from None

@@ -12,6 +12,7 @@ from scipy import stats
 
 from evidence.measure import Row, column, interval, moving_average
 from evidence.plan import METHODS, TASKS
+from harness.files import atomically
 
 # Okabe & Ito's colours, which can be told apart with every kind of colour vision; a method has the same colour and
 # line everywhere.
@@ -26,25 +27,21 @@ Folders = dict[str, list[Path]]  # group -> the folders of its runs
 @contextmanager
 def open_figure(path: Path, titles: Sequence[str], x: str, y: str = "", sharey: bool = True) -> Iterator[list[Any]]:
     """Yield a panel for each title, two in a row; save the figure with one legend, that of the first panel."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     columns, lines = min(2, len(titles)), -(-len(titles) // 2)
-    with plt.rc_context({"font.size": 15, "lines.linewidth": 2.5, "axes.grid": True, "grid.alpha": 0.3}):
-        figure, panels = plt.subplots(
-            lines, columns, figsize=(5.5 * columns + 1, 3.7 * lines + 1.2), sharey=sharey, squeeze=False,
-            layout="constrained",
-        )  # fmt: skip
+    with rc_context({"font.size": 15, "lines.linewidth": 2.5, "axes.grid": True, "grid.alpha": 0.3}):
+        figure = Figure(figsize=(5.5 * columns + 1, 3.7 * lines + 1.2), layout="constrained")
+        panels = figure.subplots(lines, columns, sharey=sharey, squeeze=False)
         for panel, title in zip(panels.flat, titles):
             panel.set_title(title)
         yield list(panels.flat)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * columns)
         figure.supxlabel(x)
         figure.supylabel(y)
-        figure.savefig(path, dpi=100)
-        plt.close(figure)
+        with atomically(path) as part:
+            figure.savefig(part, dpi=100, format="png")
 
 
 def draw_curve(panel: Any, folders: Sequence[Path], name: str, label: str) -> None:

@@ -18,7 +18,8 @@ from scipy import stats
 from evidence.plan import METHODS, ROOT, TASKS
 from evidence.runs import PACKAGES, flags
 from harness.config import configure, stored_config
-from harness.run_files import atomically, read_metrics
+from harness.files import atomically
+from harness.run_files import read_metrics
 from harness.task import open_task
 
 EPISODES = 100  # training episodes in a moving average

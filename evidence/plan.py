@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.config import configure
-from harness.run_files import atomically
+from harness.files import atomically
 from harness.task import open_task
 from rollout import act_by_teacher, rollout, training_seeds
 from teacher import NO_PLAN, RecordedReplies, Shares, Teacher, read_replies

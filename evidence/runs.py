@@ -20,7 +20,7 @@ from tqdm import tqdm
 from evidence.plan import ROOT, Run
 from harness.cli import InputError
 from harness.config import stored_config
-from harness.run_files import atomically
+from harness.files import atomically
 
 PACKAGES = ("torch", "numpy", "gymnasium", "minigrid")
 

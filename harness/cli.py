@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from harness.terminal import interruptible
 
 OWN_FILES: set[str] = set()  # of users' tasks that were imported
 
@@ -24,28 +27,45 @@ class Parser(argparse.ArgumentParser):
         """Raise InputError with what is wrong and where to read on."""
         raise InputError(f"{message}; see python {self.prog} --help")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; refuse what no command line can hold, and no file name."""
+        for argument in args or []:
+            try:
+                strange = b"\0" in os.fsencode(argument)
+            except UnicodeEncodeError:
+                strange = True
+            if strange:
+                self.error(f"{argument!r} has characters that no file name can have")
+        return super().parse_known_args(args, namespace)
 
-def exit_with_error(program: str, message: str) -> NoReturn:
-    """End with one line on stderr and exit code 2."""
+
+def exit_with_error(program: str, message: str, code: int = 2) -> NoReturn:
+    """End with one line on stderr."""
     print(f"{Path(program).name}: {' '.join(message.splitlines())}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """Turn an InputError into one line on stderr and exit code 2.
+    """Turn an InputError, and an OSError, into one line on stderr and exit code 2; Ctrl-C into one and code 130.
 
     An exception raised by a user's task keeps its traceback, from the first line of the user's file on; exit code 1.
     """
     try:
-        yield
+        with interruptible():
+            yield
+            print(end="", flush=True)  # a disk may be full
     except InputError as error:
         exit_with_error(program, str(error))
+    except KeyboardInterrupt:
+        exit_with_error(program, "stopped", 130)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         first = next((n for n, frame in enumerate(frames) if frame.filename in OWN_FILES), None)
-        if first is None:
-            raise
-        lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(type(error), error)
-        print("Traceback, from your task on:\n" + "".join(lines), end="", file=sys.stderr)
-        raise SystemExit(1) from None
+        if first is not None:
+            lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(type(error), error)
+            print("Traceback, from your task on:\n" + "".join(lines), end="", file=sys.stderr)
+            raise SystemExit(1) from None
+        if isinstance(error, OSError):
+            exit_with_error(program, f"{error}; give access, make room, or name another place")
+        raise

@@ -19,6 +19,7 @@ import torch
 import annealing
 import teacher
 from harness.cli import InputError, Parser
+from harness.files import read_text
 from harness.find import BUILT_IN, find_task
 from harness.workers import count_cores
 
@@ -241,7 +242,7 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
     """Return the settings in a run folder; raises InputError if there are none that can be used."""
     path = run_dir / "config.json"
     try:
-        settings = json.loads(path.read_text())
+        settings = json.loads(read_text(path))
         known = fields(config_class(settings["env"]))
         # Runs of earlier versions hold the settings of every task.
         foreign = {f.name for name in BUILT_IN for f in fields(config_class(name))} - {f.name for f in known}
@@ -250,7 +251,7 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
         raise InputError(
             f"{run_dir} has no config.json, so it is not a run folder; --resume and --eval take one that train.py made"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error!r}; restore a copy or train again") from None
 
 

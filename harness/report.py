@@ -6,7 +6,6 @@ python -m harness.report RUN_DIR          # the last row of its metrics, and its
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.cli import exit_with_error
-from harness.run_files import atomically, read_metrics
+from harness.cli import InputError, Parser, errors_in_one_line
+from harness.files import atomically
+from harness.run_files import read_metrics
 from harness.task import Task
 from rollout import Act, Decision, evaluate, evaluation_seeds, rollout
 
@@ -108,22 +108,21 @@ def draw_films(task: Task, run_dir: Path, actors: dict[str, Act], episodes: int 
                 ImageDraw.Draw(column).text((4, 5), text, fill="black")
                 columns.append(np.asarray(column))
             frames.append(Image.fromarray(np.concatenate(columns, axis=1)).quantize(64))
-    frames[0].save(run_dir / "play.gif", save_all=True, append_images=frames[1:], duration=180, loop=0)
+    with atomically(run_dir / "play.gif") as part:
+        frames[0].save(part, "GIF", save_all=True, append_images=frames[1:], duration=180, loop=0)
 
 
 def draw_curve(run_dir: Path) -> None:
     """Draw curve.png: return and success over environment steps; lambda, and the teacher's return if measured."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # not pyplot, which would take over a notebook's figures
 
     config, result = json.loads((run_dir / "config.json").read_text()), run_dir / "eval.json"
     teacher = json.loads(result.read_text()).get("teacher") if result.exists() else None
     rows = read_metrics(run_dir / "metrics.csv")
     steps = [row["steps"] for row in rows]
     width = 20  # iterations in the moving average
-    figure, (top, bottom) = plt.subplots(2, sharex=True, figsize=(7, 5), height_ratios=(3, 1), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
         values = [row[name] for row in rows]
         moving_average = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
@@ -138,16 +137,19 @@ def draw_curve(run_dir: Path) -> None:
     bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
     bottom.set(xlabel="environment steps", ylabel="lambda")
     bottom.set_yscale("symlog", linthresh=0.1)
-    figure.savefig(run_dir / "curve.png", dpi=150)
-    plt.close(figure)
+    with atomically(run_dir / "curve.png") as part:
+        figure.savefig(part, dpi=150, format="png")
 
 
-def main() -> None:
+@errors_in_one_line("harness.report")
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print where a run is and draw its curve."""
-    run_dir = Path(" ".join(sys.argv[1:]))
+    parser = Parser(prog="-m harness.report", description=main.__doc__)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run")
+    run_dir = parser.parse_args(arguments).run_dir
     rows = read_metrics(run_dir / "metrics.csv")
     if not rows:
-        exit_with_error(__file__, f"{run_dir} has no metrics.csv with a row; give the folder of a run")
+        raise InputError(f"{run_dir} has no metrics.csv with a row; give the folder of a run")
     for name, value in rows[-1].items():
         print(f"{name:16}{value}")
     draw_curve(run_dir)

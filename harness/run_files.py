@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import threading
 import time
@@ -26,20 +25,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from harness.checks import check_rows, check_state, not_finite
+from harness.cli import InputError
+from harness.files import append, atomically, named, read_text
 from harness.workers import Workers
-from rollout import is_over
+from rollout import NotFiniteError, is_over
+
+COLUMNS = ("iteration", "steps", "lambda", "return", "success", "length")  # of metrics.csv, before a method's own
 
 
-class RunFileError(RuntimeError):
+class RunFileError(InputError):
     """A file of a run cannot be used; the text says which, why, and what to do."""
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which then takes the place of `path`: a crash leaves the old file or the new, whole."""
-    part = path.with_name(path.name + ".part")
-    yield part
-    os.replace(part, path)
 
 
 def write_config(config: Any, run_dir: Path) -> None:
@@ -51,12 +47,20 @@ def write_config(config: Any, run_dir: Path) -> None:
 class Log:
     """metrics.csv, a row an iteration, the same to the last digit for the same seed; TensorBoard events, with more."""
 
-    def __init__(self, run_dir: Path, first: int) -> None:
-        """Go on after `first` iterations; rows that a killed run wrote beyond its checkpoint are dropped."""
+    def __init__(self, run_dir: Path, first: int, steps: int) -> None:
+        """Go on after `first` iterations; a row that a killed run wrote beyond its checkpoint is dropped.
+
+        Raises RunFileError if the rows are not those of a run with so many iterations and steps.
+        """
         from torch.utils.tensorboard import SummaryWriter  # half a second
 
         self.path = run_dir / "metrics.csv"
-        self.rows = read_metrics(self.path)[:first]
+        rows = read_metrics(self.path)
+        try:
+            check_rows(rows, first, steps)
+        except ValueError as error:
+            raise RunFileError(f"{self.path} does not belong to checkpoint.pt: {error}; restore its own") from None
+        self.rows = rows[:first]
         with atomically(self.path) as part, part.open("w", newline="") as file:
             if self.rows:
                 csv.DictWriter(file, self.rows[0]).writeheader()
@@ -68,16 +72,20 @@ class Log:
 
         `varying` differs from run to run, as speed does, and goes to the events only.
         """
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if not self.rows:
-                writer.writeheader()
-            writer.writerow(row)
+        if self.rows and list(self.rows[0]) != list(row):
+            raise RunFileError(f"{self.path} has columns {', '.join(self.rows[0])}; this run's are {', '.join(row)}")
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, row)
+        if not self.rows:
+            writer.writeheader()
+        writer.writerow(row)
+        append(self.path, text.getvalue())
         self.rows.append(row)
-        for name, value in {**row, **varying}.items():
-            if value != "":
-                self.events.add_scalar(name, value, row["steps"])
-        self.events.flush()
+        with named(self.path.parent):
+            for name, value in {**row, **varying}.items():
+                if value != "":
+                    self.events.add_scalar(name, value, row["steps"])
+            self.events.flush()
 
     def summary(self, speed: float) -> str:
         """Return what the progress bar shows about the last ten iterations."""
@@ -89,42 +97,34 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.csv, numbers as numbers; [] if there is no such file."""
+    """Return the rows of a metrics.csv, numbers as numbers, without a last one that was cut off; [] without the file.
+
+    Raises RunFileError if it cannot be read, or holds what is not a finite number.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [
-            {k: v if v == "" else int(v) if k in ("iteration", "steps") else float(v) for k, v in row.items()}
-            for row in csv.DictReader(file)
-            if None not in row.values()
-        ]
+    rows: list[dict[str, Any]] = []
+    try:
+        whole = read_text(path).rpartition("\n")[0]
+        reader = csv.DictReader(io.StringIO(whole))
+        lacks = [name for name in COLUMNS if whole and name not in (reader.fieldnames or [])]
+        if lacks:
+            raise ValueError(f"no column {lacks[0]}")
+        for texts in reader:
+            row = {k: v if v == "" else int(v) if k in ("iteration", "steps") else float(v) for k, v in texts.items()}
+            for name in not_finite(row):
+                raise ValueError(f"{name} is {row[name]}")
+            rows.append(row)
+        return rows
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        where = f"{path}, line {len(rows) + 2}" if rows else path
+        raise RunFileError(f"{where} cannot be read ({first_line(error)}); restore a copy or train again") from None
 
 
 def random_state(device: torch.device) -> torch.Tensor:
     """Return the state of a worker's random numbers, on the CPU and, behind it, on its GPU, (1, bytes)."""
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
     return torch.cat(states)[None]
-
-
-def save_checkpoint(
-    run_dir: Path,
-    config: Any,
-    iteration: int,
-    steps: int,
-    student: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    random: torch.Tensor,
-) -> None:
-    """Write checkpoint.pt, all that the next iteration depends on; each iteration seeds its environments."""
-    state = {
-        "config": asdict(config),
-        "iteration": iteration,
-        "steps": steps,
-        "student": student.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": random,
-    }
-    write_weights(run_dir / "checkpoint.pt", state)
 
 
 def load_checkpoint(
@@ -135,7 +135,7 @@ def load_checkpoint(
     rank: int,
     device: torch.device,
 ) -> tuple[int, int]:
-    """Restore what `save_checkpoint` wrote; returns iterations and environment steps done, (0, 0) without a file.
+    """Restore what `Run.save` wrote; returns iterations and environment steps done, (0, 0) without a file.
 
     A worker beyond those that saved goes on with the random numbers that it started with. Raises RunFileError if the
     file cannot be read or is another run's.
@@ -147,6 +147,7 @@ def load_checkpoint(
     try:
         names = [name for name in ("env", "method", "student") if state["config"][name] != getattr(config, name)]
         if not names:
+            check_state(state, student, optimizer)
             student.load_state_dict(state["student"])
             optimizer.load_state_dict(state["optimizer"])
             if rank < len(state["random"]):
@@ -175,6 +176,8 @@ def write_weights(path: Path, state: dict[str, Any]) -> None:
 def read_weights(path: Path) -> dict[str, Any]:
     """Read a file that `write_weights` wrote; raises RunFileError if it cannot be read."""
     try:
+        if not path.is_file():
+            raise ValueError("it is not a file")
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
             damaged = archive.testzip()
         if damaged:
@@ -215,8 +218,7 @@ def append_unknown_state(path: Path, state: str) -> None:
     """Append a state text that has no answer, a JSON line for `teacher.py record --states`; none stands twice."""
     line = json.dumps({"state": state}) + "\n"
     if not path.exists() or line not in path.read_text().splitlines(keepends=True):
-        with path.open("a") as file:
-            file.write(line)
+        append(path, line)
 
 
 class Run:
@@ -233,7 +235,7 @@ class Run:
         self.config, self.run_dir, self.student, self.optimizer = config, run_dir, student, optimizer
         self.workers, self.device, self.finished = workers, device, False
         self.first, self.total_steps = load_checkpoint(run_dir, config, student, optimizer, workers.rank, device)
-        self.log = Log(run_dir, self.first) if workers.rank == 0 else None
+        self.log = Log(run_dir, self.first, self.total_steps) if workers.rank == 0 else None
         if self.log:
             write_config(config, run_dir)
 
@@ -259,10 +261,11 @@ class Run:
         columns: Sequence[str],
         varying: dict[str, float],
     ) -> None:  # fmt: skip
-        """End an iteration: write its row and the checkpoint from which a run that is cut off can go on.
+        """End an iteration: write its row and the checkpoint, all that the next iteration depends on.
 
         steps: of all workers in this iteration.  trajectories: this worker's, of which whole episodes count.  means:
-        this worker's, of which `columns` are written, empty where there is none.  varying: see `Log.write`.
+        this worker's, of which `columns` are written, empty where there is none.  varying: see `Log.write`. Raises
+        NotFiniteError before anything is written.
         """
         self.total_steps += steps
         means = self.workers.mean(means)
@@ -280,7 +283,18 @@ class Run:
                 "length": float(np.mean(lengths)),
                 **{name: means.get(name, "") for name in columns},
             }
+            checkpoint = {
+                "config": asdict(self.config),
+                "iteration": i + 1,
+                "steps": self.total_steps,
+                "student": self.student.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": random,
+            }
+            wrong = list(not_finite({**row, **checkpoint}))
+            if wrong:
+                raise NotFiniteError(f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} not finite")
             speed = self.speed()
             self.log.write(row, {"steps_per_second": speed, **varying})
             self.progress.set_postfix_str(self.log.summary(speed))
-            save_checkpoint(self.run_dir, self.config, i + 1, self.total_steps, self.student, self.optimizer, random)
+            write_weights(self.run_dir / "checkpoint.pt", checkpoint)

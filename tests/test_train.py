@@ -87,7 +87,7 @@ def test_run_folder_of_the_paper_student(tmp_path):
 def test_llm_only_writes_a_result_and_no_student(tmp_path, capsys):
     train.main(tiny(tmp_path / "run", method="llm-only"))
     check_result(json.loads(Path("run/eval.json").read_text()), {**TINY, "method": "llm-only"})
-    assert {path.name for path in Path("run").iterdir()} == {"config.json", "eval.json"}
+    assert {path.name for path in Path("run").iterdir()} == {".lock", "config.json", "eval.json"}
     assert "paper, llm-only" in capsys.readouterr().out
 
 

@@ -30,8 +30,8 @@ def make_run():
         write_config(config, folder)
         with (folder / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(("iteration", "steps", "success", "return"))
-            writer.writerows((i, 100 * (i + 1), value, value / 2) for i, value in enumerate(success))
+            writer.writerow(("iteration", "steps", "lambda", "return", "success", "length"))
+            writer.writerows((i, 100 * (i + 1), 0, value / 2, value, 2) for i, value in enumerate(success))
         result = {"env": config.env, "method": config.method, "length": 5, "return": 0, "success": 0}
         (folder / "eval.json").write_text(json.dumps(result))
         return folder

@@ -204,15 +204,9 @@ def test_checkpoint_of_another_run(changes, finished, capsys):
     settings = {**state["config"], **changes}
     config = config_class(settings["env"])(**settings)
     student, _ = train.make_student(open_task(config), Workers())
-    run_files.save_checkpoint(
-        finished,
-        config,
-        1,
-        99,
-        student,
-        torch.optim.Adam(student.parameters()),
-        run_files.random_state(torch.device("cpu")),
-    )
+    optimizer = torch.optim.Adam(student.parameters())
+    own = {"config": settings, "student": student.state_dict(), "optimizer": optimizer.state_dict()}
+    run_files.write_weights(finished / "checkpoint.pt", {**state, **own})
     before = contents(finished)
     line = refused(capsys, "--resume", finished)
     assert "checkpoint.pt" in line

@@ -1,0 +1,72 @@
+"""A program before anything large is imported: Ctrl-C, the standard streams, a notebook's way to draw.
+
+    if __name__ == "__main__":
+        from harness import terminal
+
+        terminal.prepare()
+
+Only programs do that. Imported, into a notebook or a test, a file leaves signals and streams as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def prepare() -> None:
+    """Make Ctrl-C one line, printing something that goes on without a reader, and pictures files."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        signal.signal(signal.SIGINT, stop)
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook's may be missing here, and then matplotlib cannot be imported
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # where a standard stream was closed, the next file would get its number, and every warning
+    os.close(number)
+    sys.stdout, sys.stderr = open_stream(1, sys.stdout), open_stream(2, sys.stderr)
+
+
+def stop(_number: int, _frame: Any) -> None:
+    """End at once, with one line and exit code 130: nothing is under way that would have to be saved."""
+    os.write(2, f"{os.path.basename(sys.argv[0])}: stopped\n".encode(errors="replace"))
+    os._exit(130)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt in this block, which can then end tidily."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def open_stream(number: int, stream: Any) -> io.TextIOWrapper:
+    """Return standard output or error anew: it writes what its encoding lacks as escapes, and needs no reader."""
+    buffered = io.BufferedWriter(Stream(number, "w", closefd=False))
+    encoding, at_once = getattr(stream, "encoding", "utf-8"), getattr(stream, "write_through", False)
+    lines = getattr(stream, "line_buffering", True)
+    return io.TextIOWrapper(buffered, encoding, "backslashreplace", line_buffering=lines, write_through=at_once)
+
+
+class Stream(io.FileIO):
+    """A standard stream: a program that trains or pays goes on when its reader, say `head`, is gone."""
+
+    failed = False
+
+    def write(self, data: Any) -> int:
+        """Write; without a reader do nothing. Raises OSError once: what stays in a buffer must not fail again."""
+        try:
+            return len(data) if self.failed else super().write(data)
+        except OSError as error:
+            self.failed = True
+            if isinstance(error, BrokenPipeError):
+                return len(data)
+            raise
