@@ -92,11 +92,12 @@ def show_cost(replies: LiveReplies, answered: int, states: Sequence[str], sample
 
 def show_endpoint(replies: LiveReplies) -> None:
     """Print how many log-probabilities the endpoint gives, and what it does not accept."""
-    endpoint = replies.endpoint
-    messages = replies.prompt.letters(next(iter(replies.book)), 0, replies.examples)
+    endpoint, state = replies.endpoint, next(iter(replies.book))
+    messages = replies.prompt.letters(state, 0, replies.examples)
     try:
-        letters = f"{len(endpoint.complete(messages, 1.0, letter=True)[0].first_token)} of the first token"
+        (answer,) = endpoint.complete(messages, 1.0, letters=len(replies.prompt.plans(state)))
+        letters = f"{len(answer.first_token)} of the first token"
     except LLMError as error:
         letters = f"none: {error}"
     print(f"log-probs      {letters}")
-    print(f"not accepted   {'; '.join(endpoint.notes) or 'nothing'}; a seed is not sent")
+    print(f"not accepted   {'; '.join(endpoint.parameters.notes) or 'nothing'}; a seed is not sent")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from harness.cli import InputError, Parser, errors_in_one_line
-from harness.config import Config, add_settings, configure
+from harness.config import Config, add_settings, check_settings, configure
 from harness.task import Task, open_task
 from llm.check import check
 from llm.endpoint import LLMError
@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             names = {f.name for f in fields(Config)}
             config = configure({name: value for name, value in vars(given).items() if name in names})
+            check_settings(config)
             if given.command in ("check", "record", "ask") and not config.teacher_url:
                 raise InputError(f"{given.command} queries an LLM; give --teacher-url and --teacher-model")
             given.run(given, open_task(config))

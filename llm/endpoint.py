@@ -209,7 +209,7 @@ class Endpoint:
             reply = text
         status, said = read_error(response.status, reply)
         came = f"status {status}, {self.secret.hide(said or text)[:200]!r}"
-        if status in (408, 409, 425, 429) or status >= 500:
+        if status in (408, 409, 425, 429) or (status >= 500 and status != 501):  # 501: it will never do that
             raise TransientError(came, read_pause(response.headers), busy=status in (429, 503))
         if status != 200 or (self._lacks_version and text.lstrip().startswith("<")):
             raise RefusedError(came, status, said)

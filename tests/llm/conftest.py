@@ -1,4 +1,6 @@
-"""The loopback endpoint as a fixture."""
+"""The loopback endpoint as a fixture, and a clock that waiting moves on."""
+
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,8 +9,16 @@ from tests.llm.server import Server
 
 
 @pytest.fixture
-def serve(monkeypatch):
-    monkeypatch.setattr(Endpoint, "longest_pause", 0)
+def pauses(monkeypatch):
+    """The seconds that were waited between attempts, by a clock that stands still but for these."""
+    made = []
+    monkeypatch.setattr(Endpoint, "sleep", staticmethod(made.append))
+    monkeypatch.setattr("tenacity.time", SimpleNamespace(monotonic=lambda: sum(made)))
+    return made
+
+
+@pytest.fixture
+def serve(pauses):
     servers = []
 
     def start(**how):

@@ -1,4 +1,4 @@
-"""The commands of teacher.py: show, record, ask, score."""
+"""The commands of teacher.py: show, check, record, ask, score, reread."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm.commands import main
-from teacher import MODES, read_records, read_replies
+from teacher import MODES, NO_PLAN, read_records, read_replies
 from tests.llm.server import ANSWER, KEY, PLAN, STATE
 
 REPLIES = Path(__file__).parents[2] / "replies"
@@ -27,7 +27,7 @@ def test_record_asks_for_every_state_of_a_task_once(serve, tmp_path, capsys):
     assert set(read_replies(tmp_path / "book.jsonl")) == set(states)
     assert len(server.bodies) == 4 * len(states) == 24
     for row in ("states +6", "requests +24", "prompt tokens +168", "completion tokens +72", r"cost +0\.168",
-                r"seconds waited +\d", r"share unparsable +0\.5"):  # fmt: skip
+                r"seconds waited +\d", "12 of 24 answers were understood", "training will suffer: 50%"):  # fmt: skip
         assert re.search(row, table), table
     main(command)
     assert len(server.bodies) == 24
@@ -64,11 +64,11 @@ def test_score_hand_worked(tmp_path, capsys):
         (["show", "nowhere.jsonl"], "nowhere.jsonl"),
         (["score", "--env", "ColoredDoorKey", str(REPLIES / "LavaDoorKey.jsonl")], "lacks 8 states"),
         (["score", "--env", "Elsewhere", "b"], "choose from"),
-        (["record", "--env", "LavaDoorKey"], "--teacher-url, --teacher-model"),
+        (["record", "--env", "LavaDoorKey"], "give --teacher-url and --teacher-model"),
         (["record", "--env", "LavaDoorKey", "--teacher-url", "nonsense", "--teacher-model", "m"], "must look like"),
         (
             ["ask", STATE, "--teacher-url", "http://h/v1", "--teacher-model", "m", "--teacher-samples", "0"],
-            "at least 1",
+            "at least 2",
         ),
         (["ask", STATE, "--teacher-url", "http://h/v1", "--teacher-model", "m", "--replies", "."], "directory"),
         (["sing"], "sing"),
@@ -102,7 +102,7 @@ def test_record_asks_for_the_states_in_a_file(serve, tmp_path, capsys):
     server = serve()
     states = tmp_path / "unknown_states.jsonl"
     states.write_text("".join(json.dumps({"state": state}) + "\n" for state in ("one", "two", "one")))
-    main(["record", "--env", "LavaDoorKey", "--states", str(states), *live(server, tmp_path, "--teacher-samples", "1")])
+    main(["record", "--env", "LavaDoorKey", "--states", str(states), *live(server, tmp_path, "--teacher-samples", "2")])
     assert re.search("states +2", capsys.readouterr().out)
     assert set(read_replies(tmp_path / "book.jsonl")) == {"one", "two"}
 
@@ -122,3 +122,77 @@ def test_a_file_that_holds_no_states(tmp_path, capsys, text, says):
     (line,) = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2
     assert says in line
+
+
+def checked(server, tmp_path, capsys, *more):
+    """Run check, and return its exit code and what it printed."""
+    try:
+        main(["check", "--env", "LavaDoorKey", *live(server, tmp_path, *more)])
+        code = 0
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_check_says_that_a_run_would_work_and_what_it_would_take(serve, tmp_path, capsys, mode):
+    server = serve(message={"reasoning": "Hm."}, letters={"A": -0.01, "B": -4.7})
+    code, said = checked(server, tmp_path, capsys, "--teacher-mode", mode, "--teacher-prompt-price", "1000")
+    assert not (tmp_path / "book.jsonl").exists()  # a run begins with a book of its own
+    states = len(read_replies(REPLIES / "LavaDoorKey.jsonl"))
+    requests = {"soft": 10 * states, "hard": states}.get(mode)
+    if requests:
+        assert code == 0, said
+        assert f"{states}: {requests} requests, {7 * requests} prompt and {3 * requests} completion tokens" in said
+        assert f"cost {7 * requests / 1000:.4g}" in said
+        assert "thoughts       18 characters" in said  # with the marks around them
+        assert "a run would work" in said
+    else:  # always A: a bias and no preference
+        assert code == 1
+        assert "hardly better than chance" in said
+    assert "2 of the first token" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "says"),
+    [
+        ({"answers": (ANSWER, "Decision: sing")}, 1, r"understood; one that was not: 'Decision: sing'(.*\n)*.*suffer"),
+        ({"room": 10**6}, 1, r"all answers were cut off at the token limit"),
+        ({"letters": None}, 0, r"log-probs +none: .* gives no log-probabilities"),
+        ({"refuses": {"temperature": 0}}, 0, r"not accepted .*temperature"),
+        ({"most": 5}, 0, r"6: 6 requests, 42 prompt"),
+        ({"faults": ("401",), "share": 1.0}, 2, r"refused model 'm'"),
+    ],
+)
+def test_check_says_what_is_wrong(serve, tmp_path, capsys, settings, code, says):
+    found, said = checked(serve(**settings), tmp_path, capsys)
+    assert found == code, said
+    assert re.search(says, said), said
+
+
+def test_check_names_the_nearest_models(serve, tmp_path, capsys):
+    server = serve()
+    server.models = json.dumps({"data": [{"id": name} for name in ("qwen3-8b", "m2", "unlike")]})
+    _, said = checked(server, tmp_path, capsys)
+    assert re.search(r"model +m, not in the endpoint's list of models, where the nearest are: m2", said)
+    server.models = server.models.replace("unlike", "m")
+    assert "m, in the endpoint's list of models" in checked(server, tmp_path, capsys)[1]
+
+
+def test_reread_shows_what_changes_and_writes_a_new_book(tmp_path, capsys):
+    record = {"state": STATE, "plans": {PLAN: 1.0}, "answer": ANSWER, "sample": 0}
+    cut = {**record, "answer": f"<think>Decision: {PLAN}", "sample": 1}
+    by_hand = {"state": STATE, "plans": {"explore": 1.0}}
+    book, new = tmp_path / "book.jsonl", tmp_path / "new.jsonl"
+    book.write_text("".join(json.dumps(line) + "\n" for line in (record, cut, by_hand)))
+    before = book.read_bytes()
+    main(["reread", str(book), "--write", str(new)])
+    said = capsys.readouterr().out
+    assert "1 of 3 answers are understood differently" in said
+    assert "<think>Decision" in said
+    assert book.read_bytes() == before
+    assert read_records(new) == [record, {**cut, "plans": {NO_PLAN: 1.0}}, by_hand]
+    with pytest.raises(SystemExit) as stopped:
+        main(["reread", str(book), "--write", str(new)])
+    assert stopped.value.code == 2
+    assert "stays as it is" in capsys.readouterr().err
