@@ -9,6 +9,9 @@ In every schedule i2 is the iteration at which the teacher leaves.
 
 from __future__ import annotations
 
+import argparse
+import os
+from collections.abc import Sequence
 from typing import Callable
 
 Schedule = Callable[..., float]  # of (i, lambda_0, lambda_c, i1, i2)
@@ -48,8 +51,10 @@ def check_schedule(lambda_0: float, lambda_c: float, i1: int, i2: int) -> None:
         raise ValueError(f"i1 is {i1} and i2 is {i2}; they must satisfy 0 <= i1 <= i2")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print lambda at a few iterations for the paper's values, and plot the three schedules."""
+    argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS).parse_args(arguments)
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook's may not be installed where this runs
     import matplotlib.pyplot as plt
 
     lambda_0, lambda_c, i1, i2 = 10.0, 0.1, 1000, 2000

@@ -18,6 +18,8 @@ at its cell, 4 elsewhere.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -203,8 +205,9 @@ def describe(memory: np.ndarray) -> str:
     return f"The agent observes {', '.join(things) or 'nothing'}, and holds {held}."
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Walk ten steps at random through a room of each task and draw what is there in the terminal."""
+    argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS).parse_args(arguments)
     rng = np.random.default_rng(0)
     for name, task in TASKS.items():
         room = task()

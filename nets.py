@@ -5,7 +5,9 @@ python nets.py                      # the weights of each, as counted in the REA
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -148,8 +150,9 @@ def mlp_student(
     return Student(FlatBody(inputs, hidden), hidden, actor, nn.Linear(hidden, 1), num_teachers, policy)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the number of weights of each student, for seven actions and one teacher."""
+    argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS).parse_args(arguments)
     for name, student in (("small", small_student(7)), ("paper", paper_student(7)), ("mlp", mlp_student(10, 7))):
         print(f"{name:8}{sum(weights.numel() for weights in student.parameters()):9,} weights")
 

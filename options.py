@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, Callable
@@ -265,7 +266,7 @@ def make_option(name: str, option_set: str = "paper") -> Option:
     return Option(name, known, *policies[verb])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run one option in a room until it ends, drawn in the terminal or saved as a GIF."""
     import gymnasium as gym
 
@@ -277,35 +278,33 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gif", help="save the pictures here instead of drawing in the terminal")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
-        option = make_option(arguments.do, arguments.options)
+        option = make_option(given.do, given.options)
     except ValueError as error:
         parser.error(str(error))
     try:
-        room: Any = gym.make(arguments.room, render_mode="rgb_array")
+        room: Any = gym.make(given.room, render_mode="rgb_array")
     except (ModuleNotFoundError, gym.error.Error) as error:
-        parser.error(f"--room is {arguments.room}, which wants envs.py beside this file; or name another room: {error}")
-    memory, _ = room.reset(seed=arguments.seed)
+        parser.error(f"--room is {given.room}, which wants envs.py beside this file; or name another room: {error}")
+    memory, _ = room.reset(seed=given.seed)
     pictures = [room.render()]
     ended = False
     if not option.can_start(memory):
-        parser.error(
-            f"{arguments.do!r} cannot start in room {arguments.seed}: the object is not in sight; try another --seed"
-        )
+        parser.error(f"{given.do!r} cannot start in room {given.seed}: the object is not in sight; try another --seed")
     while not ended and not option.is_done(memory):
         action = Actions(int(option.policy(memory).argmax()))
         memory, _, terminated, truncated, _ = room.step(action)
         ended = terminated or truncated
         pictures.append(room.render())
-        if not arguments.gif:
+        if not given.gif:
             print(f"{len(pictures) - 1}: {action.name}\n{room.unwrapped.pprint_grid()}\n")
-    print(f"{arguments.do}: {len(pictures) - 1} actions, {'the episode ended' if ended else 'done'}")
-    if arguments.gif:
+    print(f"{given.do}: {len(pictures) - 1} actions, {'the episode ended' if ended else 'done'}")
+    if given.gif:
         from PIL import Image
 
         first, *rest = (Image.fromarray(picture).resize((320, 320)) for picture in pictures)
-        first.save(arguments.gif, save_all=True, append_images=rest, duration=200, loop=0)
+        first.save(given.gif, save_all=True, append_images=rest, duration=200, loop=0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ or 1 where they are mixed already.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -265,8 +267,9 @@ def update(
     return {name: torch.stack([parts[name] for parts in history]).mean().item() for name in history[0]}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Plain PPO on CartPole-v1, whole episodes as trajectories, until an iteration's mean return passes 475."""
+    argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS).parse_args(arguments)
     import gymnasium as gym
 
     torch.manual_seed(0)

@@ -23,6 +23,11 @@ difference of their means.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before torch and scipy, whose import takes a second
+    from harness import terminal
+
+    terminal.prepare()
+
 import argparse
 import json
 import os

@@ -14,12 +14,27 @@ from. `RecordedReplies` looks answers up in one; llm/ queries a live LLM and wri
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+
+    def stop(*_: object) -> None:
+        """End with one line, also while numpy is imported; what queries an LLM saves its answers first."""
+        os.write(2, b"teacher.py: stopped\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, stop)
+
+import codecs
+import io
 import json
 import math
+import reprlib
 import runpy
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Protocol
 
@@ -27,6 +42,7 @@ import numpy as np
 
 NO_PLAN = "(not a plan)"
 MODES = ("soft", "logprobs", "hard")
+LONGEST_LINE = 2**24  # characters of a reply book's line: what never ends is no book
 Shares = dict  # plan, "go to the left end, press the button" -> its share of the LLM's answers
 Restore = Callable[[str], str]  # a plan in the words of a canonical state text -> in the words of the state itself
 
@@ -237,28 +253,58 @@ def read_replies(path: str | Path) -> dict[str, Shares]:
 def read_records(path: str | Path) -> list[dict[str, Any]]:
     """Read and check the lines of a reply book; see `read_replies`. A last line that a crash cut off is left out."""
     records = []
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=unique)
             state = record["state"]
             record["plans"] = plans = {str(plan): float(share) for plan, share in record["plans"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            if isinstance(error, json.JSONDecodeError) and is_cut_off(line):
                 break
             raise ValueError(
-                f'{path}, line {number}: {error!r}; a line is {{"state": "...", "plans": {{"plan": share}}}}'
+                f'{path}, line {number}: {error!r:.200}; a line is {{"state": "...", "plans": {{"plan": share}}}}'
             ) from None
         if not isinstance(state, str):
-            raise ValueError(f"{path}, line {number}: state {state!r} is not a text")
+            raise ValueError(f"{path}, line {number}: state {state!r:.80} is not a text")
         if not plans or min(plans.values()) <= 0 or not abs(sum(plans.values()) - 1) < 1e-6:
             raise ValueError(
-                f"{path}, line {number}: the plans' shares are {plans}; they must be positive and add up to 1"
+                f"{path}, line {number}: the plans' shares are {reprlib.repr(plans)}; they must be positive and add "
+                "up to 1"
             )
         records.append(record)
     return records
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of a text in UTF-8, which end as on any system; raises OSError, or ValueError if it is none."""
+    if not Path(path).is_file() and Path(path).exists():
+        raise ValueError(f"{path} is a directory, a pipe or a device; a reply book is a file")
+    with open(path, "rb") as file:
+        start = file.read(2)
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
+            raise ValueError(f"{path} is UTF-16, or not a text at all; a reply book is in UTF-8")
+        file.seek(0)
+        text = io.TextIOWrapper(file, "utf-8-sig", "replace")
+        while line := text.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"{path} has a line of more than {LONGEST_LINE:,} characters; no answer is that long")
+            yield line
+
+
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's names and values as a dictionary; raises ValueError if a name stands twice."""
+    thing = dict(pairs)
+    if len(thing) < len(pairs):
+        raise ValueError("a name stands twice")
+    return thing
+
+
+def is_cut_off(line: str) -> bool:
+    """Return whether a line that is no JSON is the beginning of one that was being written, without its line break."""
+    start = '{"state": "'
+    return not line.endswith("\n") and (line.startswith(start) or start.startswith(line))
 
 
 def mean_shares(answers: Sequence[Shares]) -> Shares:
@@ -287,12 +333,17 @@ class RecordedReplies:
         return self.book[state]
 
 
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped: an LLM's words must not steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def show(book: dict[str, Shares]) -> None:
     """Print every state of a book with its plans and shares."""
     for state, plans in book.items():
-        print(state)
+        print(printable(state))
         for plan, share in sorted(plans.items(), key=lambda item: -item[1]):
-            print(f"    {share:5.1%}  {plan}")
+            print(f"    {share:5.1%}  {printable(plan)}")
 
 
 class Walk(NamedTuple):
@@ -325,6 +376,8 @@ def demonstrate() -> None:
 
 def main() -> None:
     """Demonstrate Eq. (1), or show a book; other commands are in llm/commands.py."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if len(sys.argv) == 1:
             demonstrate()
@@ -332,6 +385,9 @@ def main() -> None:
             show(read_replies(sys.argv[2]))
         else:
             runpy.run_module("llm.commands", run_name="__main__")  # as a program: nothing here depends on it
+        print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a reader such as head has seen enough
     except ImportError as error:
         print(f"teacher.py: wants the folders llm/ and harness/ beside it for this command ({error})", file=sys.stderr)
         raise SystemExit(2) from None

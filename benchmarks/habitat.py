@@ -125,7 +125,7 @@ def habitat_baselines(folder_of_data: Path, simulators: int, updates: int) -> fl
 
 
 @errors_in_one_line("habitat.py")
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all in turn."""
     parser = Parser(
         prog="benchmarks/habitat.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,11 +133,11 @@ def main() -> None:
     parser.add_argument("--habitat-data", type=Path, default=HOME, help="data set; by default the home that we bring")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=5, help="of training, a round")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     for name, least in (("rounds", 1), ("iterations", 2)):
-        if getattr(arguments, name) < least:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
-    folder, cores = arguments.habitat_data.resolve(), count_cores()
+        if getattr(given, name) < least:
+            raise InputError(f"--{name} is {getattr(given, name)}; it must be at least {least}")
+    folder, cores = given.habitat_data.resolve(), count_cores()
     data = ["--habitat-data", str(folder)]
     compare = importlib.util.find_spec("habitat_baselines") is not None
     if not compare:
@@ -145,15 +145,13 @@ def main() -> None:
     envs = [ProcessEnv(TASK, "train", Settings(folder=str(folder))) for _ in range(cores)]
     measures = {
         f"{cores} simulators": lambda: random_stepping(envs, 2000),
-        "training": lambda: training(arguments.iterations, data),
-        "training as before": lambda: training(
-            arguments.iterations, [*data, "--workers", "1", "--num-simulators", "4"]
-        ),
+        "training": lambda: training(given.iterations, data),
+        "training as before": lambda: training(given.iterations, [*data, "--workers", "1", "--num-simulators", "4"]),
     }
     if compare:
         measures["habitat-baselines"] = lambda: habitat_baselines(folder, cores, updates=5)
     rows = []
-    for number in range(arguments.rounds):
+    for number in range(given.rounds):
         row = []
         for name, measure in measures.items():
             row.append(measure())

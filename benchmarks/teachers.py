@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,14 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 @errors_in_one_line("teachers.py")
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the run folders and print the table."""
     parser = Parser(
         prog="benchmarks/teachers.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs of llm4teach; others are left out")
     groups: dict[tuple[str, str, str], Runs] = defaultdict(list)
-    for folder in sorted(parser.parse_args().runs):
+    for folder in sorted(parser.parse_args(arguments).runs):
         result = read_result(folder)
         if "teacher" in result:
             config = stored_config(folder)

@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def training(config: Config) -> float:
 
 
 @errors_in_one_line("throughput.py")
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both pairs in turn."""
     parser = Parser(
         prog="benchmarks/throughput.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,24 +69,24 @@ def main() -> None:
     parser.add_argument("--env", default="SimpleDoorKey")
     parser.add_argument("--student", default="small")
     parser.add_argument("--teacher-model", default="qwen2.5-coder-1.5b", help="whose book is full, for the second pair")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        raise InputError(f"--rounds is {arguments.rounds}; it must be at least 1")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1:
+        raise InputError(f"--rounds is {given.rounds}; it must be at least 1")
     config = configure(
         {
-            "env": arguments.env,
-            "student": arguments.student,
-            "iterations": arguments.iterations,
-            "i1": min(Config.i1, arguments.iterations),
-            "i2": arguments.iterations,
+            "env": given.env,
+            "student": given.student,
+            "iterations": given.iterations,
+            "i1": min(Config.i1, given.iterations),
+            "i2": given.iterations,
         }
     )
-    recorded = replace(config, teacher_model=arguments.teacher_model)
+    recorded = replace(config, teacher_model=given.teacher_model)
     live = replace(recorded, teacher_url="http://127.0.0.1:9/v1")  # the discard port
     for each in (config, recorded, live):
         check_run(each, Workers())
     ratios, pairs = [], []
-    for number in range(arguments.rounds):
+    for number in range(given.rounds):
         before = random_stepping(2.0)
         trained = training(config)
         plain = (before + random_stepping(2.0)) / 2
@@ -95,7 +96,7 @@ def main() -> None:
         pairs.append(speeds[live] / speeds[recorded])
         print(
             f"round {number}: random stepping {plain:.0f} steps/s, training {trained:.0f} steps/s; with "
-            f"{arguments.teacher_model}'s book recorded {speeds[recorded]:.0f} steps/s, live {speeds[live]:.0f} steps/s"
+            f"{given.teacher_model}'s book recorded {speeds[recorded]:.0f} steps/s, live {speeds[live]:.0f} steps/s"
         )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
     print(f"live/recorded {statistics.median(pairs):.2f}")

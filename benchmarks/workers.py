@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def run(workers: int, settings: list[str]) -> tuple[float, str]:
 
 
 @errors_in_one_line("workers.py")
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one worker and two in turn."""
     parser = Parser(
         prog="benchmarks/workers.py",
@@ -68,11 +69,11 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=60)
-    arguments, settings = parser.parse_known_args()
+    own, settings = parser.parse_known_args(arguments)
     for name, least in (("seeds", 1), ("iterations", 2)):
-        if getattr(arguments, name) < least:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
-    settings += ["--iterations", str(arguments.iterations)]
+        if getattr(own, name) < least:
+            raise InputError(f"--{name} is {getattr(own, name)}; it must be at least {least}")
+    settings += ["--iterations", str(own.iterations)]
     given = vars(parse(settings))
     for name in ("resume", "eval", "run_dir", "workers"):
         if name in given:
@@ -90,7 +91,7 @@ def main() -> None:
         "one": (1, 1, []), "shared": (1, 2, []), "each": (1, 2, doubled), "apart": (2, 1, [])
     }  # fmt: skip
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for seed in range(arguments.seeds):
+    for seed in range(own.seeds):
         for name, (runs, workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
             own = [*settings, "--seed", str(seed), *more]
             with ThreadPoolExecutor(runs) as side_by_side:

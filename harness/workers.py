@@ -28,6 +28,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from harness.cli import Parser, errors_in_one_line
+
 SYNC_FRACTION = 0.6  # share of the workers that must be done before the others are preempted; Wijmans et al.'s
 
 
@@ -207,12 +209,14 @@ def demo_worker(rank: int, rows: Tensor, targets: Tensor, port: int) -> None:
     workers.leave()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Compare the gradient that two workers average with that of one process on their joined rows."""
     import socket
 
     import torch.multiprocessing as mp
 
+    with errors_in_one_line("harness.workers"):
+        Parser(prog="-m harness.workers", description=main.__doc__).parse_args(arguments)
     torch.manual_seed(1)
     rows, targets = torch.randn(64, 8), torch.randn(64)
     with socket.socket() as free:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from harness import terminal
+
+    terminal.prepare()
+
 import argparse
 import json
 import sys

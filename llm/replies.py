@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -15,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
 
+from harness.files import append
 from llm.answers import letter_shares
 from llm.endpoint import Endpoint, LLMError
 from llm.judge import summarize, warnings
 from llm.prompts import Prompt
-from teacher import NO_PLAN, Shares, mean_shares, read_records
+from teacher import NO_PLAN, Shares, is_cut_off, mean_shares, read_records
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +32,22 @@ def book_name(model: str, mode: str) -> str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line; it is on disk when this returns."""
-    with path.open("ab") as file:
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append a line, whole or not at all; it is on disk when this returns."""
+    append(path, line + "\n", sync=True)
 
 
 def repair_last_line(path: Path) -> None:
     """Cut off what a crash left of a last line, or give it the line break it lacks."""
     with path.open("r+b") as file:
-        whole, _, rest = file.read().rpartition(b"\n")
-        try:
-            file.write(b"\n" if rest and json.loads(rest) else b"")
-        except ValueError:
-            file.truncate(len(whole) + 1 if whole else 0)
+        text = file.read()
+        last = [b"", *text.splitlines(keepends=True)][-1]
+        if last and not last.endswith((b"\n", b"\r")):
+            try:
+                json.loads(last)
+                file.write(b"\n")
+            except ValueError:
+                if is_cut_off(last.decode("utf-8-sig", "replace")):  # else it is no book, and stays as it is
+                    file.truncate(len(text) - len(last))
 
 
 @contextmanager

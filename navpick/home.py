@@ -16,17 +16,18 @@ are metres; y points up.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import math
 import struct
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.cli import Parser, errors_in_one_line
 from navpick.dataset import HOME
 
 ROOMS = {"train": 10, "val": 10}
@@ -345,11 +346,12 @@ def write_home(folder: Path) -> None:
         (folder / "datasets" / split / "rearrange_easy.json.gz").write_bytes(gzip.compress(text, mtime=0))
 
 
-def main() -> None:
+@errors_in_one_line("navpick.home")
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the home."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = Parser(prog="-m navpick.home", description=main.__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=HOME)
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(arguments).folder
     write_home(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"wrote {folder}, {size / 1024:.0f} KiB")

@@ -13,10 +13,11 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli import InputError
+from harness.cli import InputError, Parser, errors_in_one_line
 
 PROJECT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds that a child process has to draw
@@ -107,8 +108,17 @@ def draw(gpu: int) -> float:
     return IMAGES / (time.perf_counter() - start)
 
 
+@errors_in_one_line("navpick.rendering")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw and print how fast; Magnum says which renderer it is."""
+    parser = Parser(prog="-m navpick.rendering", description=main.__doc__)
+    parser.add_argument("gpu", type=int, help="CUDA device, -1 for none")
+    gpu = parser.parse_args(arguments).gpu
+    os.environ.update(MAGNUM_LOG="default", HABITAT_SIM_LOG="quiet")
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # as in navpick/lab.py
+    print(f"images/s: {draw(gpu)}")
+
+
 if __name__ == "__main__":
     sys.tracebacklimit = 0  # an error is one line
-    os.environ.update(MAGNUM_LOG="default", HABITAT_SIM_LOG="quiet")  # Magnum says which renderer it is
-    os.environ.setdefault("LP_NUM_THREADS", "0")  # as in navpick/lab.py
-    print(f"images/s: {draw(int(sys.argv[1]))}")
+    main()
