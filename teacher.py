@@ -41,7 +41,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 import numpy as np
 
 NO_PLAN = "(not a plan)"
-MODES = ("soft", "logprobs", "hard")
+MODES = ("soft", "logprobs", "hard", "uniform")
 LONGEST_LINE = 2**24  # characters of a reply book's line: what never ends is no book
 Shares = dict  # plan, "go to the left end, press the button" -> its share of the LLM's answers
 Restore = Callable[[str], str]  # a plan in the words of a canonical state text -> in the words of the state itself
@@ -146,20 +146,17 @@ class Teacher:
             plans.append((names, share, wording))
         return plans
 
-    def option_probabilities(self, observation: Any) -> dict[str, float] | None:
+    def option_probabilities(self, observation: Any) -> dict[str, float]:
         """Return Pr_LLM(k | c(s)) of Eq. (1), by name: in each plan the first option that is not finished acts.
 
         An answer that is not a plan, or whose active option cannot start here, is counted in `invalid_plans`, and its
-        share is spread over the valid ones in proportion. Empty if no plan is valid, None if there is no answer.
+        share is spread over the valid ones in proportion. Empty if no plan is valid, or there is no answer.
         """
         plans = self.plans(self.describe(observation))
         self.totals["calls"] += 1
-        if plans is None:
-            self.totals["unknown_share"] += 1
-            return None
         active: dict[str, float] = {}
         invalid = 0.0
-        for names, share, wording in plans:
+        for names, share, wording in plans or ():
             name = next((name for name in names if not self.options[name].is_done(observation)), None)
             if name is None or not self.options[name].can_start(observation):
                 self.invalid_plans[wording] += 1
@@ -168,21 +165,23 @@ class Teacher:
                 active[name] = active.get(name, 0.0) + share
         probabilities = {name: share / (1 - invalid) for name, share in active.items()}
         self.totals["invalid_share"] += invalid
+        self.totals["no_advice_share"] += not active
         self.totals["teacher_entropy"] -= sum(p * math.log(p) for p in probabilities.values())
         return probabilities
 
     def __call__(self, observation: Any) -> Advice:
         """Return pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s), Eq. (1).
 
-        A mixture of probabilities is again one, K = 1; it is uniform where no plan is valid, and has prior 0 where
-        there is no answer. Gaussians stay apart, one for each active option; none where no plan is valid.
+        A mixture of probabilities is again one, K = 1. Gaussians stay apart, one for each active option. Where no plan
+        can be followed Eq. (2) has nothing to compare with: the prior is 0, and the policy, which acts only where the
+        teacher plays alone, is uniform; of Gaussians there are none.
         """
         probabilities = self.option_probabilities(observation)
         if self.num_actions is not None and not probabilities:
             uniform = np.full((1, self.num_actions), 1 / self.num_actions, np.float32)
-            return Advice(np.full(1, probabilities is not None, np.float32), uniform)
-        prior = np.array(list((probabilities or {}).values()), np.float32)
-        policies = stack_policies([self.options[name] for name in probabilities or {}], observation, self.num_actions)
+            return Advice(np.zeros(1, np.float32), uniform)
+        prior = np.array(list(probabilities.values()), np.float32)
+        policies = stack_policies([self.options[name] for name in probabilities], observation, self.num_actions)
         return (
             Advice(prior, policies)
             if self.num_actions is None
@@ -193,12 +192,11 @@ class Teacher:
         """Return means over the calls since the last time, and start anew.
 
         invalid_share: of the answers, those that could not be followed.  teacher_entropy: of Pr_LLM(k | c(s)) over
-        the options k, in nats; 0 for a teacher that is sure.  unknown_share, where unknown states are silent: of the
-        states, those without an answer.
+        the options k, in nats; 0 for a teacher that is sure.  no_advice_share: of the states, those in which no answer
+        could be followed, or for which there is none.
         """
         calls = max(self.totals["calls"], 1)
-        names = ("invalid_share", "teacher_entropy", *(["unknown_share"] if self.silent else []))
-        means = {name: self.totals[name] / calls for name in names}
+        means = {name: self.totals[name] / calls for name in ("invalid_share", "teacher_entropy", "no_advice_share")}
         self.totals.clear()
         return means
 

@@ -145,8 +145,7 @@ def make_schedule(task: Task) -> Callable[[int], float]:
 
 def columns(config: Config) -> list[str]:
     """Return the columns of metrics.csv that update and teacher fill, empty where there is no teacher."""
-    names = ["distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy"]
-    return names + ["unknown_share"] * (config.unknown_state == "silent")
+    return ["distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy", "no_advice_share"]
 
 
 def bill(query: Query | None) -> dict[str, float]:

@@ -184,8 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             names = {f.name for f in fields(Config)}
             config = configure({name: value for name, value in vars(given).items() if name in names})
             check_settings(config)
-            if given.command in ("check", "record", "ask") and not config.teacher_url:
-                raise InputError(f"{given.command} queries an LLM; give --teacher-url and --teacher-model")
+            if given.command in ("check", "record", "ask") and (
+                not config.teacher_url or config.teacher_mode == "uniform"
+            ):
+                raise InputError(
+                    f"{given.command} queries an LLM; give --teacher-url, --teacher-model and a mode that asks"
+                )
             given.run(given, open_task(config))
         except (OSError, ValueError, LLMError) as error:
             raise InputError(str(error)) from None

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 from harness.cli import InputError
+from harness.config import flag
 from llm.endpoint import OWN_FIELDS, Endpoint
 from llm.prompts import Prompt
 from llm.replies import LiveReplies, book_name
-from teacher import RecordedReplies, Shares, UnknownStateError
+from teacher import RecordedReplies, Shares, UnknownStateError, mean_shares
 
 Query = Callable[[str], Shares]
 
@@ -19,11 +20,17 @@ Query = Callable[[str], Shares]
 def make_query(task: Any) -> Query | None:
     """Return what answers for a state text: an LLM with its reply book, or a book alone; None if the method needs none.
 
-    Raises InputError.
+    In mode uniform, the control without an LLM, all plans that make sense in a state have the same share. Raises
+    InputError.
     """
     config = task.config
     if config.method not in ("llm4teach", "llm-only"):
         return None
+    if config.teacher_mode == "uniform":
+        for name in ("teacher_url", "teacher_model", "replies"):
+            if getattr(config, name):
+                raise InputError(f"--teacher-mode uniform asks no LLM and reads no book; leave out {flag(name)}")
+        return lambda state: mean_shares([{plan: 1.0} for plan in task.plans(state)])
     if config.teacher_url:
         return make_live_replies(task)
     book = reply_book(task)

@@ -29,6 +29,9 @@ DEVIATIONS["pick"][ARM] = 0.3
 MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
 BRAKING = 4  # steps from its target, the arm slows down
+# Least share of full speed while it turns: a student that is unsure whether left or right would stand there for ever.
+CREEP = 0.15
+TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 
 
 def navigate(observation: np.ndarray) -> np.ndarray:
@@ -43,7 +46,8 @@ def navigate(observation: np.ndarray) -> np.ndarray:
     arrived = read(observation, "path_length")[0] < ARRIVED
     bearing, metres = (-angle, 0.0) if arrived else (np.arctan2(left, ahead), np.hypot(ahead, left))
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
-    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(0.0, 1.0 - abs(bearing) / (2 * AHEAD))
+    slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0
+    means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(slowest, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
 
 

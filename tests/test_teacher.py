@@ -91,11 +91,14 @@ def test_eq1_invalid_plans_are_counted_and_their_share_spread():
     assert teacher.pop_statistics()["invalid_share"] == pytest.approx(0.4)
 
 
-def test_eq1_uniform_when_nothing_is_valid():
+def test_eq1_no_advice_when_nothing_is_valid():
     teacher = toy_teacher({"sing": 0.3, "absent": 0.7})
-    np.testing.assert_array_equal(teacher(None).policies, [[0.25] * 4])
+    np.testing.assert_array_equal(teacher(None).policies, [[0.25] * 4])  # what acts where the teacher plays alone
+    assert teacher(None).prior == 0  # masked in the loss
     assert teacher.option_probabilities(None) == {}
-    assert teacher.pop_statistics()["invalid_share"] == pytest.approx(1)
+    statistics = teacher.pop_statistics()
+    assert statistics["invalid_share"] == pytest.approx(1)
+    assert statistics["no_advice_share"] == 1
 
 
 def test_eq1_follows_the_observation():
@@ -130,9 +133,11 @@ def test_teacher_entropy_hand_worked():
     sure, torn = toy_teacher({"east": 1.0}), toy_teacher({"east": 0.375, "north": 0.375, "sing": 0.25})
     sure(None)
     torn(None)
-    assert sure.pop_statistics() == {"invalid_share": 0, "teacher_entropy": 0}
+    assert sure.pop_statistics() == {"invalid_share": 0, "teacher_entropy": 0, "no_advice_share": 0}
     # what can be followed are east and north, 0.375 / 0.75 = 1/2 each: log 2
-    assert torn.pop_statistics() == {"invalid_share": 0.25, "teacher_entropy": pytest.approx(np.log(2))}
+    assert torn.pop_statistics() == {
+        "invalid_share": 0.25, "teacher_entropy": pytest.approx(np.log(2)), "no_advice_share": 0,
+    }  # fmt: skip
 
 
 def test_hard_mode_follows_the_most_frequent_plan_only():
@@ -258,9 +263,9 @@ def test_a_silent_teacher_says_nothing_in_an_unknown_state_and_tells_of_it(tmp_p
         advice = teacher(state)
         assert (advice.policies.shape, advice.policies.dtype) == ((1, 2), np.float32)
         assert advice.prior.tolist() == [state == "s"]
-    assert teacher.option_probabilities("grey") is None
+    assert teacher.option_probabilities("grey") == {}
     assert told == ["grey", "t"]  # each state once
-    assert teacher.pop_statistics()["unknown_share"] == pytest.approx(4 / 5)
+    assert teacher.pop_statistics()["no_advice_share"] == pytest.approx(4 / 5)
 
 
 def test_policies_that_do_not_fit_are_named():

@@ -255,7 +255,7 @@ def test_states_without_an_answer_are_silent_and_kept(write, tmp_path, capsys, n
     train.main(command(write(), unknown_state="silent", num_trajectories=8, episodes=8, run_dir="run"))
     kept = [json.loads(line) for line in Path("run/unknown_states.jsonl").read_text().splitlines()]
     assert kept == [{"state": "the right half"}]
-    assert 0 < float(rows(Path("run"))[0]["unknown_share"]) < 1
+    assert 0 < float(rows(Path("run"))[0]["no_advice_share"]) < 1
     assert "1 states had no answer, and no advice was given there" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ from llm.prompts import Prompt
 
 KEY = "sk-canary-1234567890"
 STATE = "The agent observes a red key, and holds nothing."
+MODES = ("soft", "logprobs", "hard")  # that ask an LLM
 PLAN = "go to red key, pick up red key"
 ANSWER = f"Scene: a key.\nReasoning: it is needed.\nDecision: {PLAN}"
 LETTERS = {"A": math.log(0.25), "B": math.log(0.5), " B": math.log(0.125), "The": math.log(0.125)}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llm.commands import main
-from teacher import MODES, NO_PLAN, read_records, read_replies
-from tests.llm.server import ANSWER, KEY, PLAN, STATE
+from teacher import NO_PLAN, read_records, read_replies
+from tests.llm.server import ANSWER, KEY, MODES, PLAN, STATE
 
 REPLIES = Path(__file__).parents[2] / "replies"
 
@@ -64,7 +64,7 @@ def test_score_hand_worked(tmp_path, capsys):
         (["show", "nowhere.jsonl"], "nowhere.jsonl"),
         (["score", "--env", "ColoredDoorKey", str(REPLIES / "LavaDoorKey.jsonl")], "lacks 8 states"),
         (["score", "--env", "Elsewhere", "b"], "choose from"),
-        (["record", "--env", "LavaDoorKey"], "give --teacher-url and --teacher-model"),
+        (["record", "--env", "LavaDoorKey"], "give --teacher-url, --teacher-model"),
         (["record", "--env", "LavaDoorKey", "--teacher-url", "nonsense", "--teacher-model", "m"], "must look like"),
         (
             ["ask", STATE, "--teacher-url", "http://h/v1", "--teacher-model", "m", "--teacher-samples", "0"],

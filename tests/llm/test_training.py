@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 import train
-from harness.config import configure
+from harness.cli import InputError
+from harness.config import configure, flag
 from harness.task import open_task
-from llm.query import reply_book
-from teacher import MODES, read_records, read_replies
-from tests.llm.server import FAULTS, KEY, PROMPT
+from llm.query import make_query, reply_book
+from teacher import read_records, read_replies
+from tests.llm.server import FAULTS, KEY, MODES, PROMPT
 
 
 def run(tmp_path, name, *more):
@@ -109,3 +110,12 @@ def test_teacher_flags_that_do_not_fit(tmp_path, capfd, flags, says):
     (line,) = capfd.readouterr().err.splitlines()
     assert stopped.value.code == 2
     assert says in line
+
+
+def test_the_control_asks_no_llm_and_spreads_evenly_over_the_menu(tmp_path):
+    task = open_task(configure({"env": "SimpleDoorKey", "teacher_mode": "uniform"}))
+    state = "The agent observes a red key, and holds nothing."
+    assert make_query(task)(state) == dict.fromkeys(task.plans(state), 1 / len(task.plans(state)))
+    for name, value in (("teacher_url", "http://h/v1"), ("teacher_model", "m"), ("replies", "book")):
+        with pytest.raises(InputError, match=f"leave out {flag(name)}"):
+            make_query(open_task(configure({"env": "SimpleDoorKey", "teacher_mode": "uniform", name: value})))

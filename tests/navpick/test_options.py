@@ -45,7 +45,9 @@ def test_the_layout_lays_readings_end_to_end():
 
 def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
     left = options.navigate(readings(corner_left=2.0, path_length=3.0))
-    assert (left[TURN], left[FORWARD]) == (1.0, 0.0)
+    assert (left[TURN], left[FORWARD]) == (1.0, np.float32(options.CREEP))
+    near = options.navigate(readings(corner_left=0.3, path_length=0.4))
+    assert (near[TURN], near[FORWARD]) == (1.0, 0.0)  # on the spot
     slightly = options.navigate(readings(corner_ahead=2.0, corner_left=0.2, path_length=3.0))
     assert 0.2 < slightly[TURN] < 0.5 < slightly[FORWARD] < 1.0
     ahead = options.navigate(readings(corner_ahead=2.0, obj_start_gps_compass=(3.0, 1.0), path_length=3.0))
