@@ -72,7 +72,9 @@ def finished_run(tmp_path):
     write_weights(tmp_path / "student.pt", student.state_dict())
     measured = {"success": 0.85, "episodes": 20, "return": 1.5, "length": 99.25, "weights": 261111}
     (tmp_path / "eval.json").write_text(json.dumps(measured))
-    (tmp_path / "metrics.csv").write_text("iteration,steps,lambda,return,success,length\n0,1200,0,1,0.5,99\n1,2500,0,2,1,88\n")
+    (tmp_path / "metrics.csv").write_text(
+        "iteration,steps,lambda,return,success,length\n0,1200,0,1,0.5,99\n1,2500,0,2,1,88\n"
+    )
     return tmp_path, student
 
 
