@@ -107,9 +107,12 @@ class Endpoint:
     def models(self) -> list[str] | None:
         """Return the names of the endpoint's models, None if it has no list of them; raises LLMError."""
 
-        def read(reply: Any) -> list[str]:
-            listed = (reply.get("data") or reply["models"]) if isinstance(reply, dict) else reply
-            return [self.secret.hide(str(entry.get("id") or entry["name"])) for entry in listed]
+        def read(reply: Any) -> list[str] | None:
+            try:
+                listed = (reply.get("data") or reply["models"]) if isinstance(reply, dict) else reply
+                return [self.secret.hide(str(entry.get("id") or entry["name"])) for entry in listed]
+            except MALFORMED:
+                return None
 
         try:
             return self._retry("models", None, read)
@@ -133,7 +136,10 @@ class Endpoint:
             for choice in reply["choices"]:
                 with suppress(*MALFORMED):  # the others are paid for, too
                     answers.append(Answer.read(choice, letters > 0, self.secret.hide))
-            return [answer for answer in answers if letters or answer.text.strip() or answer.cut]
+            answers = [answer for answer in answers if letters or answer.text.strip() or answer.cut]
+            if not answers:
+                raise ValueError("no answer")
+            return answers
 
         while True:
             request = self.parameters.request(temperature, count, letters)
@@ -153,7 +159,7 @@ class Endpoint:
             if whole:
                 return whole
 
-    def _retry(self, path: str, body: Any, read: Callable[[Any], list[Any]]) -> list[Any]:
+    def _retry(self, path: str, body: Any, read: Callable[[Any], Any]) -> Any:
         from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
         def error(state: RetryCallState) -> Any:
@@ -187,7 +193,7 @@ class Endpoint:
             tries = retrying.statistics["attempt_number"]
             raise LLMError(f"{self.url} gave no answer in {tries} attempts, at last {last}; is it running?") from None
 
-    def _exchange(self, path: str, body: Any, read: Callable[[Any], list[Any]]) -> list[Any]:
+    def _exchange(self, path: str, body: Any, read: Callable[[Any], Any]) -> Any:
         """Make one request and read its reply; raises TransientError, RefusedError or LLMError."""
         key, headers = self.secret.key, {}
         if key:
@@ -214,11 +220,9 @@ class Endpoint:
         if status != 200 or (self._lacks_version and text.lstrip().startswith("<")):
             raise RefusedError(came, status, said)
         try:
-            if found := read(reply):
-                return found
+            return read(reply)
         except MALFORMED:
-            pass
-        raise TransientError(f"a reply without a text: {came}")
+            raise TransientError(f"a reply without a text: {came}") from None
 
     @property
     def _lacks_version(self) -> bool:
@@ -227,6 +231,8 @@ class Endpoint:
     def _hint(self, refusal: RefusedError) -> str:
         if refusal.status == 402:
             return "nothing is left to pay for it; pay, or choose another endpoint"
+        if re.search(r"(?i)log[ _]?prob", refusal.said):
+            return "choose mode soft"
         if refusal.status in (200, 404, 405) and self._lacks_version:
             return f"most urls end with /v1; try {self.url}/v1"
         return "check url, model and key"

@@ -41,7 +41,8 @@ class Server(ThreadingHTTPServer):
         self.answers, self.faults, self.share, self.random = answers, faults, share, random.Random(seed)
         self.first, self.most, self.refuses, self.words = list(first), most, dict(refuses), words
         self.letters, self.message, self.room, self.delay, self.models = letters, message or {}, room, delay, models
-        self.lock, self.bodies, self.headers, self.paths, self.answered = threading.Lock(), [], [], [], 0
+        self.lock, self.bodies, self.headers, self.answered = threading.Lock(), [], [], 0
+        self.api_keys, self.paths = [], []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
@@ -84,7 +85,8 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(server.delay)
         with server.lock:
             server.bodies.append(body)
-            server.headers.append(self.headers)
+            server.headers.append(self.headers["Authorization"])
+            server.api_keys.append(self.headers["api-key"])
             server.paths.append(self.path)
             said = server.first.pop(0) if server.first else None
             fault = server.random.choice(server.faults) if server.random.random() < server.share else ""
