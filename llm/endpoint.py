@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -47,7 +46,6 @@ class Endpoint:
     longest_wait = 300.0  # seconds after which no further attempt at one reply begins, and for a reply to trickle in
     timeout = (10.0, 180.0)  # seconds to connect and to wait for data; a first answer on a busy CPU takes a minute
     most_bytes = 1_000_000  # of one reply
-    sleep: Callable[[float], None] = staticmethod(time.sleep)
 
     def __init__(
         self,
@@ -92,6 +90,7 @@ class Endpoint:
         self.bill: Counter[str] = Counter({"requests": 0, "prompt tokens": 0, "completion tokens": 0})
         self.parameters = Parameters(self.url, max_tokens)
         self.lock, self.last_wait = threading.Lock(), ""
+        self.stopped = threading.Event()  # while it is set, no pause is made and no attempt follows another
 
     @property
     def cost(self) -> float:
@@ -170,7 +169,7 @@ class Endpoint:
 
         def enough(state: RetryCallState) -> bool:
             tried = state.attempt_number >= self.attempts and not error(state).busy
-            return tried or stop_before_delay(self.longest_wait)(state)
+            return tried or self.stopped.is_set() or stop_before_delay(self.longest_wait)(state)
 
         def tell(state: RetryCallState) -> None:
             line = f"{error(state)}; trying again in {state.upcoming_sleep:.3g} s"
@@ -192,6 +191,10 @@ class Endpoint:
         except TransientError as last:
             tries = retrying.statistics["attempt_number"]
             raise LLMError(f"{self.url} gave no answer in {tries} attempts, at last {last}; is it running?") from None
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two attempts."""
+        self.stopped.wait(seconds)
 
     def _exchange(self, path: str, body: Any, read: Callable[[Any], Any]) -> Any:
         """Make one request and read its reply; raises TransientError, RefusedError or LLMError."""

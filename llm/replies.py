@@ -138,6 +138,7 @@ class LiveReplies:
             return
         started = time.perf_counter()
         with lock_book(self.path), ThreadPoolExecutor(self.workers) as pool:
+            self.endpoint.stopped.clear()
             repair_last_line(self.path)
             try:
                 self._read()  # another process may have queried
@@ -153,6 +154,7 @@ class LiveReplies:
                     for job in as_completed(jobs):
                         job.result()
             except BaseException:
+                self.endpoint.stopped.set()
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:

@@ -12,7 +12,7 @@ from tests.llm.server import Server
 def pauses(monkeypatch):
     """The seconds that were waited between attempts, by a clock that stands still but for these."""
     made = []
-    monkeypatch.setattr(Endpoint, "sleep", staticmethod(made.append))
+    monkeypatch.setattr(Endpoint, "sleep", lambda self, seconds: made.append(seconds))
     monkeypatch.setattr("tenacity.time", SimpleNamespace(monotonic=lambda: sum(made)))
     return made
 

@@ -195,6 +195,23 @@ def test_nobody_listens(pauses):
         Endpoint(url, "m").complete(QUESTION, 0.7)
 
 
+def test_who_gives_up_does_not_wait(serve):
+    server = serve(faults=("503",), share=1.0)
+    endpoint = Endpoint(server.url, "m")
+    endpoint.stopped.set()
+    with pytest.raises(LLMError, match="no answer in 1 attempts"):
+        endpoint.complete(QUESTION, 0.7)
+
+
+def test_one_request_that_fails_ends_the_pauses_of_the_others(tmp_path, serve, pauses):
+    server = serve(first=[(401, "", {})], faults=("503",), share=1.0, delay=0.01)
+    endpoint = Endpoint(server.url, "m")
+    endpoint.parameters.refused["n"] = 1
+    with pytest.raises(LLMError):
+        LiveReplies(tmp_path / "b", endpoint, PROMPT, workers=2)(STATE)
+    assert len(pauses) < 10  # to the end there are 16
+
+
 # --------------------------------------------------------------------------------------------------- permanent errors
 
 

@@ -1,7 +1,7 @@
 """Real servers answer: recording, and a short training.
 
-LLM4TEACH_TEST_SERVERS names them, "URL MODEL" for each, with ";" between them; without it these tests are skipped. A key
-is read from OPENAI_API_KEY.
+LLM4TEACH_TEST_SERVERS names them, "URL MODEL" for each, with ";" between them; without it these tests are skipped. A
+key is read from OPENAI_API_KEY.
 """
 
 import os
