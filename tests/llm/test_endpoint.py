@@ -35,13 +35,13 @@ def said(server, key="", **how):
     ],
     ids=["gives all", "gives six", "gives one", "refuses"],
 )
-def test_several_answers_to_one_request(serve, tmp_path, caplog, endpoint, requests, notes):
+def test_several_answers_to_one_request(serve, tmp_path, endpoint, requests, notes):
     server = serve(answers=(ANSWER, "Decision: explore"), **endpoint)
     replies = LiveReplies(tmp_path / "b", Endpoint(server.url, "m"), PROMPT)
     assert replies(STATE) == {PLAN: 0.5, "explore": 0.5}
     assert len(server.bodies) == replies.endpoint.bill["requests"] == requests
     assert server.answered == len(read_records(tmp_path / "b")) == 10  # none was thrown away
-    assert len(caplog.records) == notes
+    assert len(replies.endpoint.parameters.notes) == notes
 
 
 def test_thoughts_get_more_room(serve, tmp_path, caplog):

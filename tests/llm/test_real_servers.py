@@ -5,6 +5,7 @@ key is read from OPENAI_API_KEY.
 """
 
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_record(tmp_path, capsys, url, model, mode):
     assert all(record["answer"].strip() for record in records)
     main(command)
     assert "requests                     0" in capsys.readouterr().out
+
+
+def test_check(capsys, url, model):
+    with suppress(SystemExit):  # a small model may not do for a run
+        main(["check", "--env", "SimpleDoorKey", "--teacher-url", url, "--teacher-model", model])
+    said = capsys.readouterr().out
+    for row in ("endpoint", "model", "answers", "thoughts", "a request", "all states", "log-probs", "not accepted"):
+        assert f"\n{row:15}" in f"\n{said}"
 
 
 def test_letters_or_a_line_that_there_are_none(tmp_path, url, model):
