@@ -236,6 +236,8 @@ class Endpoint:
             return "nothing is left to pay for it; pay, or choose another endpoint"
         if re.search(r"(?i)log[ _]?prob", refusal.said):
             return "choose mode soft"
+        if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", refusal.said) for name in self.body):
+            return "leave out the further field that it names"
         if refusal.status in (200, 404, 405) and self._lacks_version:
             return f"most urls end with /v1; try {self.url}/v1"
         return "check url, model and key"
