@@ -279,15 +279,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gif", help="save the pictures here instead of drawing in the terminal")
     given = parser.parse_args(arguments)
+    if [] in vars(given).values():  # what argparse makes of "--do=--"
+        parser.error("an option has no value")
     try:
         option = make_option(given.do, given.options)
     except ValueError as error:
         parser.error(str(error))
     try:
         room: Any = gym.make(given.room, render_mode="rgb_array")
-    except (ModuleNotFoundError, gym.error.Error) as error:
-        parser.error(f"--room is {given.room}, which wants envs.py beside this file; or name another room: {error}")
-    memory, _ = room.reset(seed=given.seed)
+        memory, _ = room.reset(seed=given.seed)
+    except (ImportError, ValueError, gym.error.Error) as error:
+        parser.error(
+            f"--room is {given.room!r}, which wants envs.py beside this file, and --seed {given.seed}; or name "
+            f"another room, or a seed of at least 0: {error!r}"
+        )
     pictures = [room.render()]
     ended = False
     if not option.can_start(memory):
@@ -304,7 +309,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from PIL import Image
 
         first, *rest = (Image.fromarray(picture).resize((320, 320)) for picture in pictures)
-        first.save(given.gif, save_all=True, append_images=rest, duration=200, loop=0)
+        try:
+            first.save(given.gif, "GIF", save_all=True, append_images=rest, duration=200, loop=0)
+        except (OSError, ValueError) as error:
+            parser.error(f"--gif is {given.gif!r}, which cannot be written: {error}")
 
 
 if __name__ == "__main__":

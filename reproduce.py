@@ -106,8 +106,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for what comes out")
     given = parser.parse_args(arguments)
     for name in ("seeds", "jobs"):
-        if getattr(given, name) is not None and getattr(given, name) < 1:
-            raise InputError(f"--{name} is {getattr(given, name)}; it must be at least 1")
+        if getattr(given, name) is not None and not 1 <= getattr(given, name) <= 1000:
+            raise InputError(f"--{name} is {getattr(given, name)}; it must be from 1 to 1000")
     return given
 
 

@@ -69,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=60)
-    own, settings = parser.parse_known_args(arguments)
+    counts, settings = parser.parse_known_args(arguments)
     for name, least in (("seeds", 1), ("iterations", 2)):
-        if getattr(own, name) < least:
-            raise InputError(f"--{name} is {getattr(own, name)}; it must be at least {least}")
-    settings += ["--iterations", str(own.iterations)]
+        if getattr(counts, name) < least:
+            raise InputError(f"--{name} is {getattr(counts, name)}; it must be at least {least}")
+    settings += ["--iterations", str(counts.iterations)]
     given = vars(parse(settings))
     for name in ("resume", "eval", "run_dir", "workers"):
         if name in given:
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "one": (1, 1, []), "shared": (1, 2, []), "each": (1, 2, doubled), "apart": (2, 1, [])
     }  # fmt: skip
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for seed in range(own.seeds):
+    for seed in range(counts.seeds):
         for name, (runs, workers, more) in list(ways.items())[:: 1 if seed % 2 == 0 else -1]:
             own = [*settings, "--seed", str(seed), *more]
             with ThreadPoolExecutor(runs) as side_by_side:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.terminal import interruptible
+from teacher import printable
 
 OWN_FILES: set[str] = set()  # of users' tasks that were imported
 
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see python {self.prog} --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; refuse what no command line can hold, and no file name."""
+        """Parse; refuse what no command line can hold, no file name, and an option without its value."""
         for argument in args or []:
             try:
                 strange = b"\0" in os.fsencode(argument)
@@ -36,12 +37,16 @@ class Parser(argparse.ArgumentParser):
                 strange = True
             if strange:
                 self.error(f"{argument!r} has characters that no file name can have")
-        return super().parse_known_args(args, namespace)
+        given, rest = super().parse_known_args(args, namespace)
+        empty = [name for name, value in vars(given).items() if value == []]  # of "--name=--"
+        if empty:
+            self.error(f"{empty[0]} has no value")
+        return given, rest
 
 
 def exit_with_error(program: str, message: str, code: int = 2) -> NoReturn:
     """End with one line on stderr."""
-    print(f"{Path(program).name}: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"{Path(program).name}: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -68,7 +68,9 @@ class Config:
         "cpu", "where the student lives, as torch names it: cpu, cuda, cuda:1; auto: cuda where torch sees a GPU",
         changeable=True,
     )  # fmt: skip
-    episodes: int = setting(1000, "evaluation episodes, in rooms never trained on", least=1, changeable=True)
+    episodes: int = setting(
+        1000, "evaluation episodes, in rooms never trained on", least=1, most=10**6, changeable=True
+    )
     deterministic: bool = setting(
         False, "evaluate with the most probable action instead of a sampled one", changeable=True
     )
@@ -92,7 +94,7 @@ class Config:
     teacher_key_env: str = setting(
         "OPENAI_API_KEY", "environment variable with its key, if it needs one", changeable=True
     )
-    teacher_samples: int = setting(10, "answers per state in mode soft; mode hard takes one", least=2)
+    teacher_samples: int = setting(10, "answers per state in mode soft; mode hard takes one", least=2, most=1000)
     teacher_temperature: float = setting(0.7, "of these answers; mode hard takes 0", least=0)
     teacher_examples: int = setting(5, "most examples in the prompt; the paper has 1", least=0, most=5)
     teacher_max_tokens: int = setting(
@@ -131,7 +133,7 @@ class Config:
         "which of the task's nets; ours, or the published one",
         group="the student and PPO, Eq. (2) and Table 1",
     )
-    num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1)
+    num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1, most=10**5)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
     learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0)
@@ -263,6 +265,8 @@ def check_settings(config: Config) -> None:
             raise InputError(f"{f.name} is {value!r}; it must be of type {f.type}")
         if f.metadata["choices"] and value not in f.metadata["choices"]:
             raise InputError(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
+        if f.type == "int" and abs(value) >= 2**63:
+            raise InputError(f"{flag(f.name)} is {value}; it must be less than 2**63")
         if least > -math.inf and not least <= value <= most:
             allowed = f"from {least:g} to {most:g}" if most < sys.float_info.max else f"at least {least:g} and finite"
             raise InputError(f"{flag(f.name)} is {value}; it must be {allowed}")

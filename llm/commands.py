@@ -18,6 +18,7 @@ from typing import Any, Callable
 
 from harness.cli import InputError, Parser, errors_in_one_line
 from harness.config import Config, add_settings, check_settings, configure
+from harness.files import read_text
 from harness.task import Task, open_task
 from llm.check import check
 from llm.endpoint import LLMError
@@ -127,9 +128,9 @@ def reread(given: Any, task: Task) -> None:
 def read_states(path: str) -> list[str]:
     """Read state texts, JSON lines {"state": text} as a run leaves them; raises InputError."""
     try:
-        lines = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
+        lines = [json.loads(line) for line in read_text(Path(path)).splitlines() if line.strip()]
         states = [line["state"] for line in lines]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f'--states is {path}: {error!r}; give JSON lines such as {{"state": "..."}}') from None
     if not states or not all(isinstance(state, str) for state in states):
         raise InputError(
