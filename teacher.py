@@ -14,8 +14,8 @@ from. `RecordedReplies` looks answers up in one; llm/ queries a live LLM and wri
 
 from __future__ import annotations
 
+import _signal as signal  # what `signal` wraps in enums, whose import takes a while
 import os
-import signal
 import sys
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

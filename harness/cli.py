@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.terminal import interruptible
 from teacher import printable
 
 OWN_FILES: set[str] = set()  # of users' tasks that were imported
@@ -48,6 +48,18 @@ def exit_with_error(program: str, message: str, code: int = 2) -> NoReturn:
     """End with one line on stderr."""
     print(f"{Path(program).name}: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
     raise SystemExit(code)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C raise KeyboardInterrupt in this block, which can then end tidily."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

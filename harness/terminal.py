@@ -10,13 +10,10 @@ Only programs do that. Imported, into a notebook or a test, a file leaves signal
 
 from __future__ import annotations
 
+import _signal as signal  # what `signal` wraps in enums, whose import takes longer than Ctrl-C should wait
 import io
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 
 def prepare() -> None:
@@ -30,27 +27,15 @@ def prepare() -> None:
     sys.stdout, sys.stderr = open_stream(1, sys.stdout), open_stream(2, sys.stderr)
 
 
-def stop(_number: int, _frame: Any) -> None:
+def stop(_number: int, _frame: object) -> None:
     """End at once, with one line and exit code 130: nothing is under way that would have to be saved."""
     os.write(2, f"{os.path.basename(sys.argv[0])}: stopped\n".encode(errors="replace"))
     os._exit(130)
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt in this block, which can then end tidily."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        if before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def open_stream(number: int, stream: Any) -> io.TextIOWrapper:
+def open_stream(number: int, stream: object) -> io.TextIOWrapper:
     """Return standard output or error anew: it writes what its encoding lacks as escapes, and needs no reader."""
-    buffered = io.BufferedWriter(Stream(number, "w", closefd=False))
+    buffered = io.BufferedWriter(Stream(number, "w", closefd=False))  # type: ignore[type-var]
     encoding, at_once = getattr(stream, "encoding", "utf-8"), getattr(stream, "write_through", False)
     lines = getattr(stream, "line_buffering", True)
     return io.TextIOWrapper(buffered, encoding, "backslashreplace", line_buffering=lines, write_through=at_once)
@@ -61,7 +46,7 @@ class Stream(io.FileIO):
 
     failed = False
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:  # type: ignore[override]
         """Write; without a reader do nothing. Raises OSError once: what stays in a buffer must not fail again."""
         try:
             return len(data) if self.failed else super().write(data)

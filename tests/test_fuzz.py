@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
 from doorkey.task import DoorKey
 from harness.workers import Workers
 
@@ -32,7 +33,7 @@ COMMANDS = {
     "benchmarks.workers": ["run"],
 }
 BAD = [
-    "", " ", "-", "--", "nan", "inf", "-inf", "-1", "0", "0.5", "1e400", "-1e400", "9" * 30, "9" * 5000, "1_0", "١", "0x1",
+    "", " ", "-", "--", "nan", "inf", "-inf", "-1", "0", "0.5", "1e400", "-1e400", "9" * 30, "9" * 5000, "1_0", "١",
     "abc", "a,b", "a:b", "a.py:b", "line\nbreak", "\x1b[2J", "\0", "\ud800", "\udcff", "%s", "{}", "--env", "auto",
     "cuda:99", "file", "file/below", "folder", "folder/new", "n" * 300, "/proc/none/below", "/dev/null", "http://[::1",
     "http://127.0.0.1:9/v1", "pipe", ".",
