@@ -14,7 +14,7 @@ from harness.workers import Workers
 # Each command's module, and what comes after its arguments were checked, which is left out.
 COMMANDS = {
     "train": ["run"],
-    "llm.commands": ["ask", "record"],
+    "llm.commands": ["ask", "check", "record"],
     "reproduce": ["run_unfinished", "write_target"],
     "options": [],
     "envs": ["TASKS"],

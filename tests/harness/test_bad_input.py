@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("tidy")
         ({"clip": "nan"}, r"--clip is nan"),
         ({"discount": "inf"}, r"--discount is inf"),
         ({"max_grad_norm": "-1"}, r"--max-grad-norm is -1"),
-        ({"episodes": 0}, r"--episodes is 0.*at least 1"),
+        ({"episodes": 0}, r"--episodes is 0.*from 1"),
         ({"iterations": 0}, r"--iterations is 0"),
         ({"iterations": "many"}, r"--iterations.*many"),
         ({"num_trajectories": 0}, r"--num-trajectories is 0"),

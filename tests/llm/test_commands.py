@@ -68,7 +68,7 @@ def test_score_hand_worked(tmp_path, capsys):
         (["record", "--env", "LavaDoorKey", "--teacher-url", "nonsense", "--teacher-model", "m"], "must look like"),
         (
             ["ask", STATE, "--teacher-url", "http://h/v1", "--teacher-model", "m", "--teacher-samples", "0"],
-            "at least 2",
+            "from 2 to 1000",
         ),
         (["ask", STATE, "--teacher-url", "http://h/v1", "--teacher-model", "m", "--replies", "."], "directory"),
         (["sing"], "sing"),
