@@ -61,7 +61,7 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None) -> b
     """
     config = task.config
     student, device = make_student(task, workers)
-    optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, fused=True)
     teacher = None if config.method == "ppo" else make_teacher(task, query, run_dir)
     own_episodes = slice(workers.rank, None, workers.world_size)
     envs = task.make_envs(len(range(config.num_trajectories)[own_episodes]), "train")
