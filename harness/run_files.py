@@ -61,11 +61,13 @@ class Log:
         except ValueError as error:
             raise RunFileError(f"{self.path} does not belong to checkpoint.pt: {error}; restore its own") from None
         self.rows = rows[:first]
+        purge = self.rows[-1]["steps"] + 1 if self.rows else None
+        with named(run_dir):
+            self.events = SummaryWriter(str(run_dir), purge_step=purge)
         with atomically(self.path) as part, part.open("w", newline="") as file:
             if self.rows:
                 csv.DictWriter(file, self.rows[0]).writeheader()
                 csv.DictWriter(file, self.rows[0]).writerows(self.rows)
-        self.events = SummaryWriter(str(run_dir), purge_step=self.rows[-1]["steps"] + 1 if self.rows else None)
 
     def write(self, row: dict[str, Any], varying: dict[str, float]) -> None:
         """Append a row; an empty string stands for what this iteration does not have.

@@ -20,6 +20,10 @@ def prepare() -> None:
     """Make Ctrl-C one line, printing something that goes on without a reader, and pictures files."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, stop)
+    import threading
+
+    report = threading.excepthook  # TensorBoard's thread may find the disk full: the next write raises it again
+    threading.excepthook = lambda failed: None if issubclass(failed.exc_type, OSError) else report(failed)
     os.environ["MPLBACKEND"] = "Agg"  # a notebook's may be missing here, and then matplotlib cannot be imported
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a standard stream was closed, the next file would get its number, and every warning
@@ -54,4 +58,5 @@ class Stream(io.FileIO):
             self.failed = True
             if isinstance(error, BrokenPipeError):
                 return len(data)
+            error.filename = "standard output"
             raise
