@@ -24,6 +24,7 @@ from harness.find import BUILT_IN, find_task
 from harness.workers import count_cores
 
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
+LARGEST: dict[Any, float] = {"int": 2**63 - 1, "float": torch.finfo(torch.float32).max}  # that torch computes with
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
 
 
@@ -57,7 +58,7 @@ class Config:
     method: str = setting(
         "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, plain PPO", choices=METHODS
     )
-    seed: int = setting(0, "of all that is random in training; evaluation rooms stay the same", least=0, most=2**63)
+    seed: int = setting(0, "of all that is random in training; evaluation rooms stay the same", least=0, most=2**63 - 1)
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting("", "new folder for the run; by default under runs/, after task, method, seed and time")
     workers: int = setting(
@@ -136,7 +137,9 @@ class Config:
     num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1, most=10**5)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
-    learning_rate: float = setting(1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0)
+    learning_rate: float = setting(
+        1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0, most=1e30
+    )
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
     discount: float = setting(0.99, "discount factor per step", least=0, most=1)
@@ -265,8 +268,8 @@ def check_settings(config: Config) -> None:
             raise InputError(f"{f.name} is {value!r}; it must be of type {f.type}")
         if f.metadata["choices"] and value not in f.metadata["choices"]:
             raise InputError(f"{f.name} is {value!r}; choose from {', '.join(f.metadata['choices'])}")
-        if f.type == "int" and abs(value) >= 2**63:
-            raise InputError(f"{flag(f.name)} is {value}; it must be less than 2**63")
+        if f.type in LARGEST and LARGEST[f.type] < abs(value) < math.inf:
+            raise InputError(f"{flag(f.name)} is {value}; it must be at most {LARGEST[f.type]:g}")
         if least > -math.inf and not least <= value <= most:
             allowed = f"from {least:g} to {most:g}" if most < sys.float_info.max else f"at least {least:g} and finite"
             raise InputError(f"{flag(f.name)} is {value}; it must be {allowed}")
