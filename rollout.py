@@ -167,19 +167,27 @@ def act_by_teacher(teacher: Callable[[Any], Advice], task: Any, greedy: bool = F
     return act
 
 
-def evaluate(task: Any, act: Act) -> dict[str, float]:
-    """Return mean return, length and success over the evaluation rooms, which no run trains on, the same every time."""
+class Episode(NamedTuple):
+    """What an evaluation episode came to; truncated: the time limit cut it off."""
+
+    room: int  # the seed that it was drawn from
+    score: float  # the undiscounted return
+    length: int
+    success: bool
+    truncated: bool
+
+
+def evaluate(task: Any, act: Act) -> list[Episode]:
+    """Play an episode in each of the run's evaluation rooms, which no run trains on, the same every time."""
     torch.manual_seed(task.config.seed)
-    seeds = evaluation_seeds(task.config.episodes)
+    seeds = evaluation_seeds(task.config.seed, task.config.episodes)
     size = min(100, len(seeds))
     groups = task.make_envs(size, "val")
     trajectories = [t for at in range(0, len(seeds), size) for t in rollout(groups, seeds[at : at + size], act)]
-    returns = np.array([sum(transition.reward for transition in trajectory) for trajectory in trajectories])
-    return {
-        "return": float(returns.mean()),
-        "length": float(np.mean([len(trajectory) for trajectory in trajectories])),
-        "success": float(np.mean([trajectory[-1].success for trajectory in trajectories])),
-    }
+    return [
+        Episode(seed, sum(step.reward for step in t), len(t), bool(t[-1].success), not t[-1].terminated)
+        for seed, t in zip(seeds, trajectories)
+    ]
 
 
 def training_seeds(run_seed: int, first: int, count: int) -> list[int]:
@@ -187,6 +195,10 @@ def training_seeds(run_seed: int, first: int, count: int) -> list[int]:
     return [2 * (run_seed * 2**32 + number) for number in range(first, first + count)]
 
 
-def evaluation_seeds(count: int) -> list[int]:
-    """Return the seeds of evaluation episodes, 1, 3, 5, ...: odd, so that none is a training episode's."""
-    return [2 * number + 1 for number in range(count)]
+def evaluation_seeds(run_seed: int, count: int) -> list[int]:
+    """Return the seeds of a run's evaluation episodes: other ones for each run seed, and odd, so that none trains.
+
+    They lie far above 1, 3, 5, ..., on which settings were chosen while this was written.
+    """
+    first = 100_000_000 + 1_000_000 * run_seed
+    return [2 * number + 1 for number in range(first, first + count)]

@@ -9,8 +9,8 @@
     python train.py --resume RUN_DIR                       # go on where a run was cut off
     python train.py --eval RUN_DIR --episodes 1000         # measure a finished run
 
-A run folder holds config.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end student.pt,
-eval.json, curve.png and play.gif. The data flows one way:
+A run folder holds config.json, provenance.json, metrics.csv and TensorBoard events, checkpoint.pt, and at the end
+student.pt, eval.json, episodes.csv, curve.png and play.gif. The data flows one way:
 
     observation -> text -> the options' mixture -> buffer -> loss
 """
@@ -44,6 +44,7 @@ from harness.cli import InputError, errors_in_one_line
 from harness.config import Config, config_class, configure, flag, parse, stored_config
 from harness.files import hold
 from harness.find import absolute_env
+from harness.provenance import Provenance
 from harness.report import report
 from harness.run_files import Run, append_unknown_state, first_line, read_metrics, read_weights, write_config
 from harness.task import Task, check_advice, check_task, open_task
@@ -54,7 +55,7 @@ from llm.replies import LiveReplies
 from rollout import NotFiniteError, Transition, act_by_student, act_by_teacher, rollout, training_seeds
 
 
-def train(task: Task, run_dir: Path, workers: Workers, query: Query | None) -> bool:
+def train(task: Task, run_dir: Path, workers: Workers, query: Query | None, provenance: Provenance) -> bool:
     """Run Algorithm 1 from the run folder's checkpoint on; return False if a signal stopped it before its end.
 
     Every worker runs this with its share of the episodes, and all take the same gradient steps.
@@ -68,11 +69,12 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None) -> b
     anneal = make_schedule(task)
     if workers.rank > 0:
         torch.manual_seed(config.seed + (workers.rank << 32) & 2**63 - 1)  # equal weights, but actions of its own
-    run = Run(config, run_dir, student, optimizer, workers, device)
+    run = Run(config, run_dir, student, optimizer, workers, device, provenance)
     for i in run.iterations():
         # Anneal the teacher's influence lambda_i, Eq. (3); at 0 the teacher is not queried any more.
         lambda_ = anneal(run.total_steps if task.anneals_over_steps else i) if teacher else 0.0
-        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - i / config.iterations)
+        left = 1 - i / config.iterations if config.anneal_learning_rate else 1.0
+        optimizer.param_groups[0]["lr"] = config.learning_rate * left
 
         # Collect trajectories with the student's policy; in each state visited query the teacher for pi_T, Eq. (1).
         seeds = training_seeds(config.seed, i * config.num_trajectories, config.num_trajectories)[own_episodes]
@@ -92,7 +94,7 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None) -> b
 
         # Log and save: the end of an iteration is where a run can be cut off and go on.
         statistics = teacher.pop_statistics() if teacher and lambda_ > 0 else {}
-        run.save(i, steps, lambda_, trajectories, {**losses, **statistics}, columns(config), bill(query))
+        run.save(i, steps, lambda_, trajectories, {**losses, **statistics}, columns(config))
     return run.finished
 
 
@@ -149,7 +151,7 @@ def columns(config: Config) -> list[str]:
 
 
 def bill(query: Query | None) -> dict[str, float]:
-    """Return what a live LLM was asked and paid, for TensorBoard."""
+    """Return what a live LLM was asked and paid, for TensorBoard and provenance.json."""
     statistics = query.statistics() if isinstance(query, LiveReplies) else {}
     return {f"llm/{name}": number for name, number in statistics.items()}
 
@@ -322,13 +324,15 @@ def run(task: Task, workers: Workers, only_evaluate: bool) -> None:
         if trains(config, only_evaluate) and workers.rank == 0:
             machine = {"workers": config.workers, "cores": count_cores(), "device": config.device, **task.machine}
             print(", ".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
-        finished = not trains(config, only_evaluate) or train(task, run_dir, workers, query)
+        provenance = Provenance(run_dir, partial(bill, query))
+        finished = not trains(config, only_evaluate) or train(task, run_dir, workers, query, provenance)
         workers.leave()
         if workers.rank > 0:
             os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
         if not finished:
             raise KeyboardInterrupt
         evaluate_and_report(task, run_dir, workers, query)
+        provenance.write()
     except teachers.UnknownStateError as error:
         raise InputError(f"{error}; {recording(task, run_dir / UNKNOWN_STATES)}; {resuming(config)}") from None
     except OSError as error:

@@ -26,6 +26,7 @@ import gymnasium as gym
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness.cli import InputError, Parser, errors_in_one_line
 from harness.config import Config, configure
+from harness.provenance import Provenance
 from harness.run_files import read_metrics
 from harness.task import open_task
 from harness.workers import Workers
@@ -53,7 +54,7 @@ def training(config: Config) -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         task = open_task(config)
-        train(task, Path(folder), Workers(), make_query(task))
+        train(task, Path(folder), Workers(), make_query(task), Provenance(Path(folder), dict))
         seconds = time.perf_counter() - started
         return read_metrics(Path(folder) / "metrics.csv")[-1]["steps"] / seconds
 

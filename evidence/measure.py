@@ -16,15 +16,30 @@ import numpy as np
 from scipy import stats
 
 from evidence.plan import METHODS, ROOT, TASKS
-from evidence.runs import PACKAGES, flags
+from evidence.runs import flags
 from harness.config import configure, stored_config
 from harness.files import atomically
+from harness.provenance import COST, read_provenance
 from harness.run_files import read_metrics
 from harness.task import open_task
 
+PACKAGES = ("torch", "numpy", "gymnasium", "minigrid", "habitat-sim", "habitat-lab")  # of which a row has the versions
 EPISODES = 100  # training episodes in a moving average
 Row = dict[str, Any]  # a run, as in runs.csv; "" where it has no value
-TEXTS = ("run", "group", "env", "method", "command", "code", "python", *PACKAGES, "machine")
+TEXTS = (
+    "run",
+    "group",
+    "env",
+    "method",
+    "command",
+    "commit",
+    "code",
+    "machine",
+    "python",
+    *PACKAGES,
+    "system",
+    "processor",
+)
 
 
 def moving_average(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -54,7 +69,7 @@ def measure_run(group: str, folder: Path) -> Row:
     defaults = vars(configure({"env": config["env"]}))
     given = {k: v for k, v in config.items() if k == "env" or (k != "run_dir" and v != defaults[k])}
     given |= {"replies": os.path.relpath(given["replies"])} if "replies" in given else {}
-    provenance, has_student = folder / "provenance.json", config["method"] != "llm-only"
+    has_student = config["method"] != "llm-only"
     return {
         "run": folder.name,
         "group": group,
@@ -64,8 +79,23 @@ def measure_run(group: str, folder: Path) -> Row:
         "steps": read_metrics(folder / "metrics.csv")[-1]["steps"] if has_student else "",
         "steps_to_90": (steps_to(folder) if has_student else None) or "",
         "command": shlex.join(["python", "train.py", *flags(given)]),
-        **(json.loads(provenance.read_text()) if provenance.exists() else {}),
+        **merge(read_provenance(folder / "provenance.json")),
     }
+
+
+def merge(entries: Sequence[dict[str, Any]]) -> Row:
+    """Return how a run was made, of all processes that worked on it: their seconds and requests are added up."""
+    made: Row = {}
+    for entry in entries:
+        versions = {name: entry["packages"].get(name, "") for name in PACKAGES}
+        for name, value in {**entry, **versions}.items():
+            if name in ("seconds", *COST[1:]):
+                made[name] = made.get(name, 0) + value
+            elif name == "memory_mib":
+                made[name] = max(made.get(name, 0), value)
+            elif name != "packages" and str(value) not in str(made.get(name, "")).split(", "):
+                made[name] = f"{made[name]}, {value}" if name in made else value
+    return made
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

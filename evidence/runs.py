@@ -1,17 +1,14 @@
-"""Run train.py for every planned run, many at a time, and record with what each was made; for reproduce.py."""
+"""Run train.py for every planned run, many at a time; for reproduce.py."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +16,13 @@ from tqdm import tqdm
 
 from evidence.plan import ROOT, Run
 from harness.cli import InputError
-from harness.config import stored_config
-from harness.files import atomically
-
-PACKAGES = ("torch", "numpy", "gymnasium", "minigrid")
+from harness.config import flag, stored_config
 
 
 def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
     """Run train.py for every run that is not finished, `jobs` processes at a time, with one progress bar.
 
-    A run is finished once its folder has a provenance.json. Ctrl-C and SIGTERM make every process save its run and
+    A run is finished once its folder has an eval.json. Ctrl-C and SIGTERM make every process save its run and
     stop. The processes inherit a lock on `runs_dir`: if this one is killed and they continue, the next call raises
     InputError. So do a folder that holds another run, and a process that fails.
     """
@@ -50,7 +44,7 @@ def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
 
 def run_processes(runs: Sequence[Run], runs_dir: Path, jobs: int, lock: int) -> list[str]:
     """Run train.py for every run that is not finished; return a message for each process that failed."""
-    done = {run.name: run.iterations for run in runs if (runs_dir / run.name / "provenance.json").exists()}
+    done = {run.name: run.iterations for run in runs if (runs_dir / run.name / "eval.json").exists()}
     waiting = deque(run for run in runs if run.name not in done)
     running: dict[subprocess.Popen[bytes], Run] = {}
     failed = []
@@ -67,8 +61,6 @@ def run_processes(runs: Sequence[Run], runs_dir: Path, jobs: int, lock: int) -> 
                     done[run.name] = run.iterations
                     if process.returncode:
                         failed.append(f"{run.name} ended with exit code {process.returncode}")
-                    else:
-                        write_provenance(runs_dir / run.name)
             bar.n = sum(done.values())
             finished = len(runs) - len(waiting) - len(running)
             bar.set_postfix_str(f"{finished} of {len(runs)} runs; {', '.join(run.name for run in running.values())}")
@@ -95,7 +87,10 @@ def start(run: Run, runs_dir: Path, lock: int) -> subprocess.Popen[bytes]:
 
 def flags(settings: dict[str, Any]) -> list[str]:
     """Return settings as arguments of train.py."""
-    return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    words = []
+    for name, value in settings.items():
+        words += [flag(name), str(value)] if not isinstance(value, bool) else [flag(name if value else f"no_{name}")]
+    return words
 
 
 def check_folder(run: Run, folder: Path) -> None:
@@ -113,16 +108,3 @@ def count_iterations(folder: Path) -> int:
     """Return the number of training iterations that a run has finished."""
     path = folder / "metrics.csv"
     return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
-
-
-def write_provenance(folder: Path) -> None:
-    """Write provenance.json: versions, machine, and the project's commit, followed by + where files differ from it."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
-    made = {
-        "code": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-    with atomically(folder / "provenance.json") as part:
-        part.write_text(json.dumps(made, indent=2) + "\n")

@@ -58,7 +58,7 @@ class Config:
     method: str = setting(
         "llm4teach", "the paper's, its teacher alone, Matthews et al. 2022, plain PPO", choices=METHODS
     )
-    seed: int = setting(0, "of all that is random in training; evaluation rooms stay the same", least=0, most=2**63 - 1)
+    seed: int = setting(0, "of all that is random, evaluation rooms included", least=0, most=2**63 - 1)
     iterations: int = setting(1000, "training iterations; the paper trains past 2000", least=1)
     run_dir: str = setting("", "new folder for the run; by default under runs/, after task, method, seed and time")
     workers: int = setting(
@@ -137,9 +137,8 @@ class Config:
     num_trajectories: int = setting(50, "whole episodes per iteration; the paper's is 10", least=1, most=10**5)
     epochs: int = setting(3, "passes over an iteration's steps", least=1)
     minibatch_size: int = setting(256, "most steps per gradient step; the paper's is 128", least=1)
-    learning_rate: float = setting(
-        1e-3, "Adam's at the start; it falls linearly to 0, which is ours", least=0, most=1e30
-    )
+    learning_rate: float = setting(1e-3, "Adam's at the start", least=0, most=1e30)
+    anneal_learning_rate: bool = setting(True, "let it fall linearly to 0 at the end of the run, which is ours")
     entropy_coef: float = setting(1e-3, "weight of the entropy bonus", least=0)
     value_coef: float = setting(0.5, "weight of the value loss", least=0)
     discount: float = setting(0.99, "discount factor per step", least=0, most=1)

@@ -1,10 +1,11 @@
-"""What a finished run is reported as: a table beside the paper's numbers, eval.json, play.gif and curve.png.
+"""What a finished run is reported as: a table beside the paper's numbers, eval.json, episodes.csv, pictures.
 
 python -m harness.report RUN_DIR          # the last row of its metrics, and its curve.png
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +18,18 @@ from harness.cli import InputError, Parser, errors_in_one_line
 from harness.files import atomically
 from harness.run_files import read_metrics
 from harness.task import Task
-from rollout import Act, Decision, evaluate, evaluation_seeds, rollout
+from rollout import Act, Decision, Episode, evaluate, evaluation_seeds, rollout
 
 
 def report(task: Task, run_dir: Path, actors: dict[str, Act], about: dict[str, Any], teacher: Any) -> None:
-    """Evaluate the actors, print the table and write eval.json; with a student also play.gif and curve.png.
+    """Evaluate the actors, print the table, write episodes.csv and eval.json; with a student play.gif and curve.png.
 
     actors: "student" or "teacher", or both -> how it acts.  about: what eval.json says of the student.  teacher: the
     mixture whose statistics are told, None without one.
     """
     config = task.config
-    seeds = evaluation_seeds(config.episodes)
+    seeds = evaluation_seeds(config.seed, config.episodes)
+    episodes = {name: evaluate(task, act) for name, act in actors.items()}
     result: dict[str, Any] = {
         "env": config.env,
         "method": config.method,
@@ -39,19 +41,38 @@ def report(task: Task, run_dir: Path, actors: dict[str, Act], about: dict[str, A
         **about,
     }
     if "student" in actors:
-        result |= evaluate(task, actors["student"])
+        result |= means(episodes["student"])
     if "teacher" in actors:
-        measured = evaluate(task, actors["teacher"]) | teacher.pop_statistics()
+        measured = means(episodes["teacher"]) | teacher.pop_statistics()
         result |= {"teacher": measured} if "student" in actors else measured
         if teacher.invalid_plans:
             plans = ", ".join(f"{plan!r} {count}x" for plan, count in teacher.invalid_plans.most_common(3))
             print(f"{measured['invalid_share']:.1%} of the teacher's answers could not be followed; most often {plans}")
-    with atomically(run_dir / "eval.json") as part:
+    write_episodes(run_dir / "episodes.csv", episodes)
+    with atomically(run_dir / "eval.json") as part:  # the last of what a finished run is known by
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(task, result))
     if "student" in actors:
         draw_films(task, run_dir, actors)
         draw_curve(run_dir)
+
+
+def means(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return mean return, length and success."""
+    return {
+        "return": float(np.mean([episode.score for episode in episodes])),
+        "length": float(np.mean([episode.length for episode in episodes])),
+        "success": float(np.mean([episode.success for episode in episodes])),
+    }
+
+
+def write_episodes(path: Path, episodes: dict[str, list[Episode]]) -> None:
+    """Write episodes.csv: a row for each actor and room."""
+    with atomically(path) as part, part.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("actor", "room", "return", "length", "success", "truncated"))
+        for actor, own in episodes.items():
+            writer.writerows((actor, e.room, float(e.score), e.length, int(e.success), int(e.truncated)) for e in own)
 
 
 def table(task: Task, result: dict[str, Any]) -> str:
@@ -92,7 +113,7 @@ def draw_films(task: Task, run_dir: Path, actors: dict[str, Act], episodes: int 
     torch.manual_seed(task.config.seed)
     (env,) = (env for group in task.make_envs(1, "val", film=True) for env in group)
     frames: list[Image.Image] = []
-    for seed in evaluation_seeds(episodes):
+    for seed in evaluation_seeds(task.config.seed, episodes):
         films = {name: record_episode(task, env, seed, act) for name, act in actors.items()}
         if any(picture is None for pictures, _ in films.values() for picture in pictures):
             return

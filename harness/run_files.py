@@ -1,6 +1,7 @@
 """The files of a run, written so that no crash spoils them: settings, metrics, checkpoint, weights.
 
-config.json holds every setting, metrics.csv a row an iteration, checkpoint.pt all that the next iteration depends on.
+config.json holds every setting, metrics.csv a row an iteration, checkpoint.pt all that the next iteration depends on,
+provenance.json how the run was made.
 Files are written beside their place and moved there whole. Weights are tensors in dictionaries, read with
 `weights_only=True`: no code is run that came in a file.
 """
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from harness.checks import check_rows, check_state, not_finite
 from harness.cli import InputError
 from harness.files import append, atomically, named, read_text
+from harness.provenance import Provenance
 from harness.workers import Workers
 from rollout import NotFiniteError, is_over
 
@@ -231,11 +233,11 @@ class Run:
 
     def __init__(
         self, config: Any, run_dir: Path, student: nn.Module, optimizer: torch.optim.Optimizer,
-        workers: Workers, device: torch.device,
+        workers: Workers, device: torch.device, provenance: Provenance,
     ) -> None:  # fmt: skip
         """Restore the folder's checkpoint into student and optimizer, if there is one; raises RunFileError."""
         self.config, self.run_dir, self.student, self.optimizer = config, run_dir, student, optimizer
-        self.workers, self.device, self.finished = workers, device, False
+        self.workers, self.device, self.provenance, self.finished = workers, device, provenance, False
         self.first, self.total_steps = load_checkpoint(run_dir, config, student, optimizer, workers.rank, device)
         self.log = Log(run_dir, self.first, self.total_steps) if workers.rank == 0 else None
         if self.log:
@@ -261,13 +263,12 @@ class Run:
     def save(
         self, i: int, steps: int, lambda_: float, trajectories: Sequence[Any], means: dict[str, float],
         columns: Sequence[str],
-        varying: dict[str, float],
     ) -> None:  # fmt: skip
         """End an iteration: write its row and the checkpoint, all that the next iteration depends on.
 
         steps: of all workers in this iteration.  trajectories: this worker's, of which whole episodes count.  means:
-        this worker's, of which `columns` are written, empty where there is none.  varying: see `Log.write`. Raises
-        NotFiniteError before anything is written.
+        this worker's, of which `columns` are written, empty where there is none. Raises NotFiniteError before anything
+        is written.
         """
         self.total_steps += steps
         means = self.workers.mean(means)
@@ -275,6 +276,7 @@ class Run:
         outcomes = self.workers.gather(torch.tensor(episodes, dtype=torch.float64).view(-1, 3))
         returns, successes, lengths = outcomes.numpy().T
         random = self.workers.gather(random_state(self.device))
+        self.provenance.write(self.workers)
         if self.log:
             row = {
                 "iteration": i,
@@ -297,6 +299,6 @@ class Run:
             if wrong:
                 raise NotFiniteError(f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} not finite")
             speed = self.speed()
-            self.log.write(row, {"steps_per_second": speed, **varying})
+            self.log.write(row, {"steps_per_second": speed, **self.provenance.bill()})
             self.progress.set_postfix_str(self.log.summary(speed))
             write_weights(self.run_dir / "checkpoint.pt", checkpoint)

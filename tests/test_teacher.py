@@ -398,7 +398,7 @@ def test_the_llm_alone_opens_the_door_of_simple():
     teacher = Teacher(replies, describe, make_option, NUM_ACTIONS, canonicalize=rename_colors)
     rng, env = np.random.default_rng(0), TASKS["SimpleDoorKey"]()
     returns = []
-    for seed in evaluation_seeds(100):
+    for seed in evaluation_seeds(0, 100):
         memory, _ = env.reset(seed=seed)
         ended = False
         while not ended:

@@ -1,10 +1,12 @@
 """Runs from end to end: what they leave behind, what each method does, and that they learn."""
 
+import csv
 import json
 import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import TINY, TRAIN, assert_same_run, read_metrics, stored_task, tiny, weights
@@ -53,13 +55,26 @@ def check_run_folder(folder, settings):
     result = json.loads((folder / "eval.json").read_text())
     check_result(result, settings)
     assert result["weights"] == sum(p.numel() for p in student.parameters())
+    check_episodes(folder, result)
     assert not list(folder.glob("*.part"))
+
+
+def check_episodes(folder, result):
+    with (folder / "episodes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    measured = {"student": result, **({"teacher": result["teacher"]} if "teacher" in result else {})}
+    assert [row["actor"] for row in rows] == [actor for actor in measured for _ in range(result["episodes"])]
+    for actor, means in measured.items():
+        own = [row for row in rows if row["actor"] == actor]
+        assert [int(own[0]["room"]), int(own[-1]["room"])] == result["seeds"]
+        for name in ("return", "length", "success"):
+            assert np.mean([float(row[name]) for row in own]) == pytest.approx(means[name])
 
 
 def check_result(result, settings):
     for name in ("env", "method", "episodes"):
         assert result[name] == settings[name]
-    assert result["seeds"] == [1, 2 * settings["episodes"] - 1]
+    assert result["seeds"] == [200_000_001, 200_000_001 + 2 * (settings["episodes"] - 1)]
     assert 0 <= result["return"] <= result["success"] <= 1
     assert 1 <= result["length"] <= 60
 
@@ -87,7 +102,8 @@ def test_run_folder_of_the_paper_student(tmp_path):
 def test_llm_only_writes_a_result_and_no_student(tmp_path, capsys):
     train.main(tiny(tmp_path / "run", method="llm-only"))
     check_result(json.loads(Path("run/eval.json").read_text()), {**TINY, "method": "llm-only"})
-    assert {path.name for path in Path("run").iterdir()} == {".lock", "config.json", "eval.json"}
+    files = {".lock", "config.json", "provenance.json", "eval.json", "episodes.csv"}
+    assert {path.name for path in Path("run").iterdir()} == files
     assert "paper, llm-only" in capsys.readouterr().out
 
 
@@ -109,7 +125,7 @@ def test_eval_reproduces_the_numbers(finished, no_pictures):
     assert json.loads((finished / "eval.json").read_text()) == before
     train.main(["--eval", str(finished), "--episodes", "3", "--deterministic"])
     after = json.loads((finished / "eval.json").read_text())
-    assert (after["episodes"], after["seeds"], after["deterministic"]) == (3, [1, 5], True)
+    assert (after["episodes"], after["seeds"], after["deterministic"]) == (3, [200_000_001, 200_000_005], True)
     assert weights(finished).keys() == nets.small_student(envs.NUM_ACTIONS).state_dict().keys()
 
 
@@ -184,6 +200,8 @@ def test_settings_reach_the_update(monkeypatch, no_pictures):
     for _, _, settings in received:
         assert {name: settings[name] for name in chosen} == chosen
     assert [(lambda_, lr) for lambda_, lr, _ in received] == [(10, 0.01), (0.1, 0.005)]  # Adam's rate falls linearly
+    train.main([*tiny("other", learning_rate=0.01), "--no-anneal-learning-rate"])
+    assert [lr for _, lr, _ in received[2:]] == [0.01, 0.01]
 
 
 def test_training_and_evaluation_rooms_never_meet(monkeypatch, no_pictures):
@@ -199,9 +217,9 @@ def test_training_and_evaluation_rooms_never_meet(monkeypatch, no_pictures):
     *training1, evaluation1 = used[4:]
     training = [seed for seeds in (*training0, *training1) for seed in seeds]
     assert len(training) == len(set(training)) == 2 * 3 * TINY["num_trajectories"]
-    assert evaluation0 == evaluation1 == [1, 3]
+    assert evaluation0 == [200_000_001, 200_000_003]
+    assert evaluation1 == [202_000_001, 202_000_003]
     assert all(seed % 2 == 0 for seed in training)
-    assert all(seed % 2 == 1 for seed in rollout.evaluation_seeds(1000))
 
 
 # ------------------------------------------------------------------------------------------------------- does it learn?

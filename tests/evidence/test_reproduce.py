@@ -80,7 +80,7 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
     for name in ("quick/fig4.md", "claims.md", "quick/fig4.png"):
         first, second = ((tmp_path / folder / "results" / name).read_bytes() for folder in ("cut", "whole"))
         assert first == second
-    assert json.loads((metrics.parent / "provenance.json").read_text())["torch"] == version("torch")
+    assert json.loads((metrics.parent / "provenance.json").read_text())[0]["packages"]["torch"] == version("torch")
 
 
 def test_nav_and_pick_is_drawn_from_the_runs_that_there_are(tmp_path, make_run, capsys):
