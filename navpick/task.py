@@ -71,7 +71,7 @@ class NavPick(Task):
     # i1 and i2 are environment steps.
     defaults: ClassVar = {
         "workers": 0, "device": "auto", "options": "scripted", "iterations": 200, "episodes": 100,
-        "num_trajectories": 8, "minibatch_size": 64, "i1": 240_000, "i2": 400_000,
+        "num_trajectories": 8, "epochs": 10, "minibatch_size": 64, "i1": 240_000, "i2": 400_000,
     }  # fmt: skip
     anneals_over_steps = True
     students = tuple(STUDENTS)
