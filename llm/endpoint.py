@@ -43,8 +43,8 @@ class Endpoint:
 
     attempts = 6  # at a reply, unless the endpoint says "later"
     longest_pause = 30.0  # seconds between two attempts, unless the endpoint asks for more
-    longest_wait = 300.0  # seconds after which no further attempt at one reply begins, and for a reply to trickle in
-    timeout = (10.0, 180.0)  # seconds to connect and to wait for data; a first answer on a busy CPU takes a minute
+    longest_wait = 300.0  # seconds after which no further attempt at one reply begins, and for a whole reply,
+    longest_token = 0.25  # or as many for each token of an answer, where a slow machine thinks at length
     most_bytes = 1_000_000  # of one reply
 
     def __init__(
@@ -210,7 +210,8 @@ class Endpoint:
                     raise LLMError(f"{made} requests were made, the most that is allowed; allow more to go on")
                 self.bill["requests"] += 1
         url = f"{self.url}/{path}" + (f"?{self.query}" if self.query else "")
-        response = send(url, body, headers, self.timeout, self.longest_wait, self.most_bytes)
+        longest = max(self.longest_wait, self.longest_token * self.parameters.room)
+        response = send(url, body, headers, longest, self.most_bytes)
         text = response.content[:10_000].decode("utf-8", errors="replace")
         try:
             reply = read_json(response.content)

@@ -38,13 +38,11 @@ class Response(NamedTuple):
     content: bytes
 
 
-def send(
-    url: str, body: Any, headers: Mapping[str, str], timeout: tuple[float, float], longest: float, most_bytes: int
-) -> Response:
+def send(url: str, body: Any, headers: Mapping[str, str], longest: float, most_bytes: int) -> Response:
     """POST a body, or GET where it is None; raises TransientError.
 
-    timeout: seconds to connect and to wait for data.  longest: seconds for the whole, since an endpoint that sends a
-    byte now and then, in its headers too, never times out.
+    longest: seconds for the whole, and not for each byte: an endpoint that sends one now and then, in its headers too,
+    never times out. The thread that reads these is left behind.
     """
     import requests
     import urllib3
@@ -59,7 +57,7 @@ def send(
     def exchange() -> None:
         try:
             with requests.request(
-                "GET" if body is None else "POST", url, json=body, auth=authorize, timeout=timeout, stream=True,
+                "GET" if body is None else "POST", url, json=body, auth=authorize, timeout=(10, longest), stream=True,
                 allow_redirects=False, proxies=NO_PROXIES if is_loopback(url) else None,
             ) as response:  # fmt: skip
                 content = b""
