@@ -58,9 +58,10 @@ def show_model(endpoint: Endpoint) -> None:
 
 def show_answers(records: Sequence[dict[str, Any]]) -> None:
     """Print the plans that were understood, and how long the thoughts before them are."""
-    for record in records:
-        plans = ", or ".join(f"{share:.0%} {plan}" for plan, share in record["plans"].items())
-        print(f"{record['state']}\n               {plans}")
+    for state in dict.fromkeys(record["state"] for record in records):
+        print(state)
+        for plans in (record["plans"] for record in records if record["state"] == state):
+            print(f"               {', or '.join(f'{share:.0%} {plan}' for plan, share in plans.items())}")
     print(f"answers        {summarize(records)}")
     answers = [record["answer"] for record in records if isinstance(record["answer"], str)]
     thoughts = [len(answer) - len(without_thoughts(answer)) for answer in answers]

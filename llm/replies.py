@@ -23,7 +23,7 @@ from teacher import NO_PLAN, Shares, is_cut_off, mean_shares, read_records
 
 log = logging.getLogger(__name__)
 
-LOOKS = (5, 20, 80)  # after so many answers of a process the user is told what they are worth
+LOOKS = (10, 30, 100)  # after so many answers of a process the user is told what they are worth
 
 
 def book_name(model: str, mode: str) -> str:
