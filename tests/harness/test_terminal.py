@@ -31,25 +31,22 @@ def has_loaded(process, library):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc for how far imports are")
-@pytest.mark.parametrize("library", ["multiarray", "libtorch_cpu", "lib_lzma|_lzma", "tensorboard|_message"], ids=str)
+@pytest.mark.parametrize("library", ["_json", "multiarray", "libtorch_cpu"])
 @pytest.mark.parametrize(
     "command",
-    [["train.py"], ["teacher.py", "record"], ["reproduce.py", "fig4"]],
+    [["train.py"], ["teacher.py", "show"], ["reproduce.py", "fig4"]],
     ids=lambda command: command[0],
 )
 def test_ctrl_c_while_importing(command, library):
     process = start(sys.executable, str(ROOT / command[0]), *command[1:])
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
-        if any(has_loaded(process, name) for name in library.split("|")):
+        if has_loaded(process, library):
             process.send_signal(signal.SIGINT)
             break
     _, errors = process.communicate(timeout=60)
-    if process.returncode != 2:  # "record" may have been refused by then
-        assert process.returncode == 130
-        assert errors.splitlines()[-1].split(":")[0] in (command[0], "stopped; what was trained is kept, go on with")
-        assert "Traceback" not in errors
-    assert not list(Path().rglob("*.part"))
+    assert (process.returncode, errors) == (130, f"{command[0]}: stopped\n")
+    assert not list(Path().iterdir())
 
 
 def test_ctrl_c_twice_is_one_line(capsys):
@@ -88,7 +85,7 @@ def test_an_os_error_is_one_line_and_an_own_error_is_not(capsys):
         _ = 1 / 0
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "| :", "2>&1 | :", "| head -c 5"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&1 | :"])
 def test_training_goes_on_whoever_reads(closed, finished_once):
     words = " ".join(["exec", *TRAIN, *tiny("run")])
     script = f"set -o pipefail; ( {words} ) {closed}"
@@ -99,7 +96,7 @@ def test_training_goes_on_whoever_reads(closed, finished_once):
     assert_same_run(Path("run"), finished_once)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_any_encoding(encoding):
     Path("book").write_text('{"state": "Zürich → 京都", "plans": {"gehe über": 1}}\n', encoding="utf-8")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
