@@ -37,7 +37,8 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_then_cut_off(end, tmp_path
 
 
 @pytest.mark.parametrize(
-    "text", [b"notes", b"{a: 1}", b"\x89PNG\r\n\x1a\n\x00", b"one\ntwo", b'{"model": "m", "sta', b'{\n  "a": 1\n}\n', b"\0"]
+    "text",
+    [b"notes", b"{a: 1}", b"\x89PNG\r\n\x1a\n\x00", b"one\ntwo", b'{"model": "m", "sta', b'{\n  "a": 1\n}\n', b"\0"],
 )
 def test_a_file_that_is_no_book_stays_as_it_was(text, tmp_path):
     path = tmp_path / "notes.txt"
@@ -91,7 +92,9 @@ def test_what_never_ends_is_not_read(tmp_path):
     os.truncate(endless, 10**10)  # takes no room on the disk
     one_line.write_text('{"state": "')
     os.truncate(one_line, 10**10)
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29)); import teacher; teacher.main()"
+    limit = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29)); import teacher; teacher.main()"
+    )
     for path in (pipe, zeros, endless, one_line):
         command = [sys.executable, "-c", limit, "show", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)

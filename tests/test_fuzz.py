@@ -27,6 +27,7 @@ COMMANDS = {
     "navpick.check": ["Report"],
     "navpick.learned": ["write_weights"],
     "navpick.rendering": ["draw"],
+    "benchmarks.faults": ["measure"],
     "benchmarks.habitat": ["ProcessEnv"],
     "benchmarks.teachers": ["format_range"],
     "benchmarks.throughput": ["random_stepping"],
