@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,19 +74,16 @@ def end(process: subprocess.Popen[str], after: float, number: int) -> str:
         return process.communicate(timeout=WAIT)[1]
 
 
-def kill_a_run(folder: Path, chance: random.Random, whole: Path) -> tuple[int, int]:
+def kill_a_run(folder: Path, chance: random.Random, whole: Path, longest: float) -> tuple[int, int]:
     """Train in a folder, killed at random moments until it has a student; return how often, and 1 if that differs.
 
-    One kill in five falls anywhere, imports included, the others after training has begun.
+    whole: the folder of a run that was never killed, which took `longest` seconds; a kill falls anywhere in these.
     """
     kills = 0
     while not (folder / "student.pt").exists():
         resume = (folder / "config.json").exists()
         process = spawn("train.py", *(["--resume", str(folder)] if resume else [*SETTINGS, "--run-dir", str(folder)]))
-        if chance.random() > 0.2:
-            assert process.stdout is not None
-            process.stdout.readline()  # "workers: 1, ..."
-        errors = end(process, chance.uniform(0, 2), signal.SIGKILL)
+        errors = end(process, chance.uniform(0, longest), signal.SIGKILL)
         if process.returncode not in (0, -signal.SIGKILL):
             raise InputError(f"a run that was killed {kills} times cannot go on: {errors[-500:]}")
         kills += process.returncode != 0
@@ -93,10 +91,10 @@ def kill_a_run(folder: Path, chance: random.Random, whole: Path) -> tuple[int, i
     return kills, int(any((folder / name).read_bytes() != (whole / name).read_bytes() for name in names))
 
 
-def interrupt_a_run(folder: Path, chance: random.Random) -> bool:
+def interrupt_a_run(folder: Path, chance: random.Random, longest: float) -> bool:
     """Press Ctrl-C at a random moment; return whether one line and exit code 130 came of it, or the run was done."""
     process = spawn("train.py", *SETTINGS, "--run-dir", str(folder))
-    errors = end(process, chance.uniform(0.2, 8), signal.SIGINT)
+    errors = end(process, chance.uniform(0.2, longest), signal.SIGINT)
     said = [line for line in errors.replace("\r", "\n").splitlines() if line and "it/s" not in line]
     stopped = process.returncode == 130 and len(said) == 1 and not list(folder.rglob("*.part"))
     return stopped or process.returncode == 0
@@ -128,13 +126,17 @@ def measure(kills: int) -> Iterator[tuple[str, str, str]]:
     """Yield the rows of the table: kind, how often, what happened."""
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(count_cores()) as side_by_side:
         folder = Path(scratch)
+        started = time.perf_counter()
         whole = spawn("train.py", *SETTINGS, "--run-dir", str(folder / "whole"))
         if whole.wait(WAIT):
             raise InputError(f"training failed: {whole.communicate()[1][-500:]}")
+        longest = time.perf_counter() - started
         done, runs, differ = 0, 0, 0
         while done < kills:
             jobs = [
-                side_by_side.submit(kill_a_run, folder / f"run{number}", random.Random(number), folder / "whole")
+                side_by_side.submit(
+                    kill_a_run, folder / f"run{number}", random.Random(number), folder / "whole", longest
+                )
                 for number in range(runs, runs + count_cores())
             ]
             runs += len(jobs)
@@ -144,7 +146,11 @@ def measure(kills: int) -> Iterator[tuple[str, str, str]]:
         yield "`kill -9` while training, then `--resume`", often, f"{runs - differ} of {runs} byte-equal to a whole run"
         tries = max(1, kills // 10)
         chances = [random.Random(-number) for number in range(1, tries + 1)]
-        good = sum(side_by_side.map(interrupt_a_run, [folder / f"stopped{n}" for n in range(tries)], chances))
+        good = sum(
+            side_by_side.map(
+                interrupt_a_run, [folder / f"stopped{n}" for n in range(tries)], chances, [longest] * tries
+            )
+        )
         yield "Ctrl-C at a random moment", f"{tries} times", f"{good} times one line, exit code 130, no half file"
         good, wanted, sent = fill_a_book(folder / "book.jsonl", random.Random(0), max(1, kills // 4))
         often = f"{max(1, kills // 4)} kills"
