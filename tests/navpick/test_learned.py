@@ -54,7 +54,7 @@ def test_options_that_cannot_be_loaded(what, tmp_path):
     line = str(error.value)
     assert "\n" not in line
     assert str(path) in line
-    assert {"of another task": "not the student.pt of an option", "no file": "is not a file"}.get(what, "") in line
+    assert {"of another task": "not the student.pt of an option", "no file": "No such file"}.get(what, "") in line
 
 
 def test_words_that_name_no_options():
@@ -72,9 +72,8 @@ def finished_run(tmp_path):
     write_weights(tmp_path / "student.pt", student.state_dict())
     measured = {"success": 0.85, "episodes": 20, "return": 1.5, "length": 99.25, "weights": 261111}
     (tmp_path / "eval.json").write_text(json.dumps(measured))
-    (tmp_path / "metrics.csv").write_text(
-        "iteration,steps,lambda,return,success,length\n0,1200,0,1,0.5,99\n1,2500,0,2,1,88\n"
-    )
+    rows = "iteration,steps,lambda,return,success,length\n0,1200,1,0,0,9\n1,2500,0,1,1,9\n"
+    (tmp_path / "metrics.csv").write_text(rows)
     return tmp_path, student
 
 
