@@ -70,8 +70,8 @@ class NavPick(Task):
     lab_task = "habitat-navpick"
     # i1 and i2 are environment steps.
     defaults: ClassVar = {
-        "workers": 0, "device": "auto", "options": "scripted", "iterations": 200, "episodes": 100,
-        "num_trajectories": 8, "epochs": 10, "minibatch_size": 64, "i1": 240_000, "i2": 400_000,
+        "workers": 0, "device": "auto", "options": "scripted", "iterations": 100, "episodes": 100,
+        "num_trajectories": 8, "minibatch_size": 64, "i1": 240_000, "i2": 270_000,
     }  # fmt: skip
     anneals_over_steps = True
     students = tuple(STUDENTS)
