@@ -1,24 +1,31 @@
-"""Reproduce the paper's results: Table 3, Figures 3, 4, 6 and 7, and two questions that it leaves open.
+"""Reproduce the paper's results: Table 3, Figures 3, 4, 6 and 7, and what it leaves open; with seeds and intervals.
 
-    python reproduce.py all                        # two seeds and short runs
-    python reproduce.py table3 --budget full       # the paper's protocol: its Table 1, its schedule, 1000 rooms
-    python reproduce.py fig4 --seeds 3 --jobs 8
+    python reproduce.py all                            # an hour on two cores: few seeds and short runs
+    python reproduce.py table3 --budget paper          # the paper's protocol: its Table 1, its schedule, 1000 rooms
+    python reproduce.py fig4 --budget default --seeds 3 --jobs 8
+    python reproduce.py tables                         # runs nothing: tables and pictures anew, from results/ alone
 
-    table3      four methods on four tasks: their scores after training, beside the paper's numbers
-    fig3        the same runs: return over environment steps, and when they learn
+    table3      four methods and a control without an LLM on four tasks: their scores, beside the paper's numbers
+    fig3        the same runs: success over environment steps, and when they learn
+    control     the same runs: what the LLM adds to a teacher that spreads evenly over the menu
+    aggregate   the same runs: over all tasks, and the share of runs above each height
     fig4        hard, soft and log-probability teachers on DivergedDoorKey
-    fig6        Nav & Pick, from the finished runs of habitat-navpick under runs/
+    fig6        Nav & Pick, where Habitat is installed; in ReplicaCAD, too, with --habitat-data
     fig7        schedules of lambda on ColoredDoorKey
-    queries     a teacher that answers only so many different questions
-    robustness  a teacher some of whose answers were replaced by wrong ones
+    teachers    small language models as teachers on four tasks
+    errors      the same runs: how teachers err
+    robustness  teachers with wrong answers, or few: their own return, and when their students learn
+    student     why plain PPO succeeds here: the published net, Monte-Carlo returns, a constant learning rate
+    cost        how long all these runs took, and the memory that they needed
 
-Every run is a process of train.py with a run folder. Finished runs are kept and interrupted ones resumed, so that the
-same command continues after Ctrl-C or a crash, and ends with the same tables. It writes to results/BUDGET/: runs.csv
-with a row for each run, a table (.md) and a picture (.png) for each target; and results/claims.md: the paper's claims,
-one by one, judged by all runs. Where README.md or a page in docs/ shows one of these tables, it is brought up to date.
+Every run is a process of train.py with a folder under runs/reproduce/BUDGET/. What is finished is kept and what was
+interrupted is resumed, so that the same command goes on after Ctrl-C or a crash and nothing runs twice. Runs are made
+seed by seed: stopped early, there are few seeds of everything. Tables say how many; with --jobs 0 they are made of
+what is finished, and nothing is run.
 
-Intervals are 95 % intervals of the mean over seeds, by Student's t; two groups are compared by Welch's interval of the
-difference of their means.
+results/ holds runs.csv, episodes.csv.gz and curves.csv.gz with all runs of all budgets, from which every table and
+picture is made: results/BUDGET/TARGET.md, .png and .pdf, claims.md (what the paper claims) and assertions.md (what we
+do). Where README.md or a page in docs/ shows one of these tables, it is brought up to date.
 """
 
 from __future__ import annotations
@@ -29,20 +36,19 @@ if __name__ == "__main__":  # before torch and scipy, whose import takes a secon
     terminal.prepare()
 
 import argparse
-import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
-from evidence import draw, measure, plan
-from evidence.claims import claims_table
-from evidence.draw import Folders
-from evidence.measure import Row, read_rows
-from evidence.plan import Budget, Groups
-from evidence.runs import run_unfinished
+from evidence import draw, plan, tables, teachers
+from evidence.claims import assertions_table, claims_table
+from evidence.pages import write_table
+from evidence.plan import BUDGETS, Budget, Group, Run
+from evidence.results import Results
+from evidence.runs import is_finished, run_unfinished
 from harness.cli import InputError, Parser, errors_in_one_line
 
 
@@ -50,64 +56,91 @@ class Target(NamedTuple):
     """A table or figure that can be reproduced."""
 
     title: str
-    groups: Callable[[Budget, Path], Groups]  # the runs behind it; none where the user's own runs are measured
-    table: Callable[[Sequence[Row], Sequence[str]], str]
-    draw: Callable[[Path, Sequence[Row], Folders], None] | None
+    table: Callable[[tables.Cells, Sequence[Group]], str]
+    draw: Callable[[Path, tables.Cells, Sequence[Group]], None] | None = None
+    groups: Callable[[Budget], list[Group]] = lambda budget: []  # the runs behind it; none: those of all others
+    budgets: tuple[str, ...] = tuple(BUDGETS)  # that it is a part of
+    seeds: Callable[[Budget], int] = lambda budget: budget.side_seeds
 
 
+def groups_of(name: str, budget: Budget) -> list[Group]:
+    """Return the groups that a target shows, each once."""
+    own = TARGETS[name].groups(budget) or [group for target in TARGETS.values() for group in target.groups(budget)]
+    return list({group.name: group for group in own}.values())
+
+
+SHORT = ("quick", "default")
+MAIN: Any = {"groups": plan.main_groups, "seeds": lambda budget: budget.seeds}
+LONG: Any = {"seeds": lambda budget: 3}  # of runs that take hours
 TARGETS = {
-    "table3": Target("Table 3", plan.main_groups, measure.table3, None),
-    "fig3": Target("Figure 3: when they learn", plan.main_groups, measure.learning_table, draw.draw_fig3),
-    "fig4": Target("Figure 4: hard and soft instructions", plan.mode_groups, measure.groups_table, draw.draw_groups),
-    "fig6": Target("Figure 6: Nav & Pick", lambda budget, books: {}, measure.table3, draw.draw_groups),
-    "fig7": Target("Figure 7: schedules of lambda", plan.schedule_groups, measure.groups_table, draw.draw_groups),
-    "queries": Target("What a question buys", plan.question_groups, measure.groups_table, draw.draw_numbers),
-    "robustness": Target("A teacher with wrong answers", plan.flipped_groups, measure.groups_table, draw.draw_numbers),
+    "table3": Target("Table 3", tables.table3, **MAIN),
+    "fig3": Target("Figure 3: when they learn", tables.learning_table, draw.draw_tasks, **MAIN),
+    "control": Target("What the LLM adds", tables.control_table, **MAIN),
+    "aggregate": Target("Over all tasks", tables.aggregate_table, draw.draw_profile, **MAIN),
+    "fig4": Target("Figure 4: hard and soft instructions", tables.groups_table, draw.draw_groups, plan.mode_groups),
+    "fig6": Target("Figure 6: Nav & Pick", tables.table3, draw.draw_groups, plan.habitat_groups, ("default",), **LONG),
+    "fig7": Target("Figure 7: schedules of lambda", tables.groups_table, draw.draw_groups, plan.schedule_groups),
+    "teachers": Target("Small models as teachers", tables.groups_table, None, plan.teacher_groups, SHORT),
+    "errors": Target("How teachers err", teachers.errors_table, None, plan.teacher_groups, SHORT),
+    "robustness": Target("Faulty teachers", teachers.faulty_table, draw.draw_faulty, plan.faulty_groups, SHORT),
+    "student": Target(
+        "Why PPO succeeds", tables.groups_table, draw.draw_groups, plan.student_groups, ("paper",), **LONG
+    ),
+    "cost": Target("What the runs cost", teachers.cost_table),
 }
 
 
-def find_navpick_runs(folder: Path) -> Folders:
-    """Return the finished runs of habitat-navpick in a folder, by group."""
-    found: Folders = {}
-    for method in plan.METHODS:
-        for path in sorted(folder.glob("*/eval.json")):
-            result = json.loads(path.read_text())
-            if (result["env"], result["method"]) == ("habitat-navpick", method):
-                found.setdefault(f"habitat-navpick-{method}", []).append(path.parent)
-    return found
+def plan_targets(names: Sequence[str], budget: str, seeds: int | None, data: Path | None) -> list[Run]:
+    """Return the runs behind targets, each once, seed by seed; those on Habitat where it is installed."""
+    runs: dict[str, Run] = {}
+    for name in names:
+        target = TARGETS[name]
+        if name == "fig6" and not plan.has_habitat():
+            print("fig6 is left out: Habitat is not installed; see docs/habitat.md")
+            continue
+        groups = target.groups(BUDGETS[budget])
+        for run in plan.plan_runs(budget, groups, seeds or target.seeds(BUDGETS[budget]), data):
+            runs.setdefault(run.name, run)
+    return sorted(runs.values(), key=lambda run: run.settings["seed"])
 
 
-def write_target(name: str, budget: Budget, folders: Folders, results: Path) -> None:
-    """Write a target's rows into runs.csv, its table and its picture, and the claims table; print the table."""
-    target = TARGETS[name]
-    rows = [measure.measure_run(group, folder) for group, own in folders.items() for folder in own]
-    kept = [row for row in read_rows(results / "runs.csv") if row["group"] not in folders]
-    measure.write_rows(sorted([*kept, *rows], key=lambda row: row["run"]), results / "runs.csv")
-    text = target.table(read_rows(results / "runs.csv"), list(folders))  # from the same rows that a reader finds
-    ours = bool(target.groups(budget, Path()))
-    description = budget.description if ours else "Whatever runs there were, as long as they were."
-    measure.write_table(results / f"{name}.md", f"**{target.title}.** {description}", text)
-    judged = "**Claims.** Unclear: the interval allows both, or a group has a single seed."
-    measure.write_table(results.parent / "claims.md", judged, claims_table(results.parent))
-    if target.draw:
-        target.draw(results / f"{name}.png", rows, folders)
-    picture = f", {name}.png" if target.draw else ""
-    print(f"\n{target.title}\n\n{text}\nin {results}: runs.csv, {name}.md{picture}")
+def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
+    """Write the tables and pictures of targets that there are runs for, and the claims; print the tables."""
+    cells = tables.Cells(results, budget)
+    for name in names:
+        target, folder = TARGETS[name], results.folder / budget
+        groups = [group for group in groups_of(name, BUDGETS[budget]) if cells.rows(group)]
+        if groups:
+            text = target.table(cells, groups)
+            description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
+            write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
+            if target.draw:
+                target.draw(folder / name, cells, groups)
+            pictures = f", {name}.png, {name}.pdf" if target.draw else ""
+            print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
+    judged = "Adjusted by Holm's method over this table. Undecided: the runs allow more than one outcome."
+    write_table(results.folder / "claims.md", f"**What the paper claims.** {judged}", claims_table(results))
+    write_table(results.folder / "assertions.md", f"**What we assert.** {judged}", assertions_table(results))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; raises InputError."""
     parser = Parser(prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=[*TARGETS, "all"])
-    parser.add_argument("--budget", choices=tuple(plan.BUDGETS), default="quick")
+    parser.add_argument("target", choices=[*TARGETS, "all", "tables"])
+    parser.add_argument("--budget", choices=tuple(BUDGETS), help="by default the first that there is; tables: all")
     parser.add_argument("--seeds", type=int, help="of every group; by default the budget's")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time; by default one a core")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for what comes out")
+    parser.add_argument("--habitat-data", type=Path, help="a data set for fig6 beside our home, such as ReplicaCAD's")
     given = parser.parse_args(arguments)
-    for name in ("seeds", "jobs"):
-        if getattr(given, name) is not None and not 1 <= getattr(given, name) <= 1000:
-            raise InputError(f"--{name} is {getattr(given, name)}; it must be from 1 to 1000")
+    for name, least in (("seeds", 1), ("jobs", 0)):
+        if getattr(given, name) is not None and not least <= getattr(given, name) <= 1000:
+            raise InputError(f"--{name} is {getattr(given, name)}; it must be from {least} to 1000")
+    allowed = TARGETS[given.target].budgets if given.target in TARGETS else tuple(BUDGETS)
+    if given.budget and given.budget not in allowed:
+        raise InputError(f"--budget is {given.budget}; {given.target} has {' or '.join(allowed)}")
+    given.budgets = [given.budget] if given.budget else allowed if given.target == "tables" else allowed[:1]
     return given
 
 
@@ -115,36 +148,37 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not finished, then write the tables and pictures of every target that was asked for."""
     given = parse(arguments)
-    budget = plan.BUDGETS[given.budget]
-    runs_dir, results = (given.runs / "reproduce" / given.budget).resolve(), given.results / given.budget
-    books = runs_dir / "replies"
-    for folder in (books, results):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be made: {error.strerror}; see --runs and --results") from None
-    names = list(TARGETS) if given.target == "all" else [given.target]
-    plans = {name: plan.plan_runs(TARGETS[name].groups(budget, books), budget, given.seeds) for name in names}
-    runs = list({run.name: run for own in plans.values() for run in own}.values())
-    for run in runs:
-        if "replies" in run.settings and not Path(run.settings["replies"]).exists():
-            plan.write_faulty_book(Path(run.settings["replies"]))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if runs:
+        if given.target == "tables":
+            for budget in given.budgets:
+                write_targets(names_of("all", budget), budget, Results(given.results))
+            return
+        (budget,) = given.budgets
+        names = names_of(given.target, budget)
+        runs = plan_targets(names, budget, given.seeds, given.habitat_data)
+        runs_dir = (given.runs / "reproduce" / budget).resolve()
+        for folder in (runs_dir, given.results):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder} cannot be made: {error.strerror}; see --runs and --results") from None
+        if given.jobs:
             run_unfinished(runs, runs_dir, given.jobs)
-        for name in names:
-            folders: Folders = {}
-            for run in plans[name]:
-                folders.setdefault(run.group, []).append(runs_dir / run.name)
-            folders = folders or find_navpick_runs(given.runs)
-            if folders:
-                write_target(name, budget, folders, results)
-            else:
-                print(f"\n{name} is left out: {given.runs} has no finished run of train.py --env habitat-navpick")
+        results = Results(given.results)
+        for run in runs:
+            if is_finished(run, runs_dir):
+                results.add(run, runs_dir / run.folder)
+        results.write()
+        write_targets(names, budget, Results(given.results))  # from what a reader finds there
     except KeyboardInterrupt:
         print("stopped; what was run is kept, the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def names_of(target: str, budget: str) -> list[str]:
+    """Return the targets that are meant: one, or all that are a part of a budget."""
+    return [name for name in TARGETS if target in (name, "all") and budget in TARGETS[name].budgets]
 
 
 if __name__ == "__main__":

@@ -1,105 +1,207 @@
-"""Draw the figures with matplotlib: curves over environment steps, and scores over a number; for reproduce.py."""
+"""Draw the figures with matplotlib, from results/ alone: curves, profiles, faulty teachers; for reproduce.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from evidence.measure import Row, column, interval, moving_average
-from evidence.plan import METHODS, TASKS
+from evidence.measure import EPISODES
+from evidence.plan import ARMS, QWEN, TASKS, Group
+from evidence.results import CURVE, EPISODE, column
+from evidence.statistics import FEWEST, bootstrap, iqm, profile, two_level_interval
+from evidence.tables import Cells
 from harness.files import atomically
 
-# Okabe & Ito's colours, which can be told apart with every kind of colour vision; a method has the same colour and
-# line everywhere.
-STYLES = {
-    "llm4teach": ("#0072B2", "-"), "hierarchical": ("#E69F00", "--"), "ppo": ("#009E73", "-."),
-    "llm-only": ("#000000", ":"), "soft": ("#0072B2", "-"), "hard": ("#D55E00", "--"), "logprobs": ("#CC79A7", "-."),
-    "constant": ("#D55E00", "--"), "linear-short": ("#CC79A7", "-."), "linear-long": ("#56B4E9", ":"),
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+# Okabe & Ito's colours, which can be told apart with every kind of colour vision, and in grey by line and mark. An arm
+# looks the same everywhere.
+STYLES: dict[str, tuple[str, Any, str]] = {
+    "llm4teach": (BLUE, "-", "o"), "uniform": (PURPLE, (0, (1, 1)), "X"), "hierarchical": (ORANGE, "--", "s"),
+    "ppo": (GREEN, "-.", "^"), "hard": (BLUE, "--", "v"), f"{QWEN}-soft": (ORANGE, "-", "D"),
+    f"{QWEN}-hard": (ORANGE, "--", "<"), f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
+    "linear-short": (PURPLE, "-.", "^"), "linear-long": (SKY, ":", "D"), "ppo-paper-net": (GREEN, "-", "P"),
+    "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
+    "ppo-constant-rate": (GREEN, ":", "d"),
+    "llm4teach-monte-carlo": (BLUE, "--", ">"), "llm4teach-constant-rate": (BLUE, "-.", "h"),
 }  # fmt: skip
-Folders = dict[str, list[Path]]  # group -> the folders of its runs
+LABELS = {"uniform": "control, no LLM"}  # where it is not the arm itself
+TEACHER = "#000000"
+# Nothing that differs between two calls.
+METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
 
 @contextmanager
-def open_figure(path: Path, titles: Sequence[str], x: str, y: str = "", sharey: bool = True) -> Iterator[list[Any]]:
-    """Yield a panel for each title, two in a row; save the figure with one legend, that of the first panel."""
+def open_figure(
+    path: Path, titles: Sequence[str], note: str, x: str, y: str, sharey: bool = True
+) -> Iterator[list[Any]]:
+    """Yield a panel for each title, two in a row; save PATH.png and PATH.pdf with one legend, of all panels."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    columns, lines = min(2, len(titles)), -(-len(titles) // 2)
-    with rc_context({"font.size": 15, "lines.linewidth": 2.5, "axes.grid": True, "grid.alpha": 0.3}):
-        figure = Figure(figsize=(5.5 * columns + 1, 3.7 * lines + 1.2), layout="constrained")
-        panels = figure.subplots(lines, columns, sharey=sharey, squeeze=False)
+    lines = -(-len(titles) // 2)
+    style: Any = {"font.size": 17, "lines.linewidth": 2.5, "axes.grid": True, "grid.alpha": 0.3, "pdf.fonttype": 42}
+    with rc_context(style):
+        figure = Figure(figsize=(12, 3.5 * lines + 2.2), layout="constrained")
+        panels = figure.subplots(lines, 2, sharey=sharey, squeeze=False)
         for panel, title in zip(panels.flat, titles):
             panel.set_title(title)
         yield list(panels.flat)
-        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * columns)
-        figure.supxlabel(x)
-        figure.supylabel(y)
-        with atomically(path) as part:
-            figure.savefig(part, dpi=100, format="png")
+        named = {}
+        for panel in panels.flat:
+            named.update({label: handle for handle, label in zip(*panel.get_legend_handles_labels())})
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=3)
+        figure.supxlabel(f"{x}\n", fontsize=17)
+        figure.text(0.5, 0.005, note, ha="center", va="bottom", fontsize=12)
+        figure.supylabel(y, fontsize=17)
+        for form, metadata in METADATA.items():
+            with atomically(path.with_name(f"{path.name}.{form}")) as part:
+                figure.savefig(part, dpi=100, format=form, metadata=metadata)
 
 
-def draw_curve(panel: Any, folders: Sequence[Path], name: str, label: str) -> None:
-    """Draw a column of metrics.csv over environment steps: the mean over the seeds and its 95 % interval."""
-    curves = [moving_average(folder, name)[:2] for folder in folders]
-    steps = np.geomspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 300)
-    heights = np.stack([np.interp(steps, *curve) for curve in curves])  # (seeds, 300)
-    color, line = STYLES[label]
-    panel.plot(steps, heights.mean(0), color=color, linestyle=line, label=label)
-    if len(curves) > 1:
-        half = stats.sem(heights) * stats.t.ppf(0.975, len(curves) - 1)
-        panel.fill_between(steps, heights.mean(0) - half, heights.mean(0) + half, color=color, alpha=0.2, linewidth=0)
-    panel.set(xscale="log", ylim=(-0.03, 1.03))  # intervals of two seeds reach far beyond
+def describe(cells: Cells, groups: Sequence[Group]) -> str:
+    """Return the budget and the numbers of seeds, for a note in the picture."""
+    counts = sorted({len(cells.rows(group)) for group in groups})
+    seeds = f"n = {counts[0]}" + (f" to {counts[-1]}" if counts[1:] else "")
+    return f"{cells.budget} budget, {seeds} seeds"
 
 
-def draw_level(panel: Any, rows: Sequence[Row], group: str, name: str) -> None:
-    """Draw the mean of a group of the LLM alone as a horizontal line: it does not learn."""
-    color, line = STYLES["llm-only"]
-    panel.axhline(float(np.mean(column(rows, group, name))), color=color, linestyle=line, label="llm-only")
+# --------------------------------------------------------------------------------------------------------------- curves
 
 
-def draw_fig3(path: Path, rows: Sequence[Row], folders: Folders) -> None:
-    """Draw return over environment steps: a panel for each task, a line for each method."""
-    with open_figure(path, TASKS, "environment steps", "return in training") as panels:
-        for task, panel in zip(TASKS, panels):
-            for method in METHODS[1:]:
-                draw_curve(panel, folders[f"{task}-{method}"], "return", method)
-            draw_level(panel, rows, f"{task}-llm-only", "return")
+def draw_curve(panels: Sequence[Any], cells: Cells, group: Group, name: str) -> float:
+    """Draw a column of the training curves of a group into both panels; return where it ends.
+
+    From FEWEST seeds on their interquartile mean with its 95 % bootstrap interval; of fewer every seed as a thin line.
+    All end where the shortest seed ends.
+    """
+    color, line, mark = STYLES[group.arm]
+    curves = [cells.results.curves[row["run"]] for row in cells.rows(group)]
+    end = min(curve[-1, 0] for curve in curves)
+    steps = np.unique(np.r_[np.linspace(0, end, 150)[1:], np.geomspace(min(end, 1000), end, 150)])
+    heights = np.stack([np.interp(steps, curve[:, 0], curve[:, CURVE.index(name)]) for curve in curves])  # (n, steps)
+    enough = len(curves) >= FEWEST
+    low, high = bootstrap([heights], lambda samples: iqm(samples[0], axis=0)) if enough else (None, None)
+    for panel in panels:
+        style = {"color": color, "linestyle": line, "marker": mark, "markevery": (0.03, 0.16), "markersize": 8}
+        label = LABELS.get(group.arm, group.arm)
+        if enough:
+            panel.plot(steps, iqm(heights, axis=0), label=label, **style)
+            panel.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+        else:
+            for own in heights:
+                panel.plot(steps, own, label=label, **{**style, "linewidth": 1.2, "markersize": 5})
+    return end
 
 
-def draw_groups(path: Path, rows: Sequence[Row], folders: Folders) -> None:
-    """Draw success over environment steps on one task: a line for each group."""
-    task = rows[0]["env"]
-    with open_figure(path, [task], "environment steps", "success in training") as (panel,):
-        for group, own in folders.items():
-            label = group.removeprefix(f"{task}-")
-            if label == "llm-only":
-                draw_level(panel, rows, group, "success")
-            else:
-                draw_curve(panel, own, "success", label)
+def draw_score(panel: Any, at: float, cells: Cells, group: Group, name: str, actor: str) -> None:
+    """Draw the score in the evaluation rooms beside the curves: the mark of a student is full, of its teacher empty."""
+    episodes = [cells.results.episodes[row["run"]] for row in cells.rows(group)]
+    rooms = [own[actor][:, 1 + EPISODE.index(name)] for own in episodes if actor in own]
+    if rooms:
+        mean = float(np.mean([own.mean() for own in rooms]))
+        ends = two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean)
+        color, _, mark = STYLES[group.arm]
+        panel.errorbar(
+            at, mean, [[mean - ends[0]], [ends[1] - mean]], color=color, marker=mark, markersize=9, capsize=4,
+            markerfacecolor=color if actor == "student" else "white",
+        )  # fmt: skip
 
 
-def draw_numbers(path: Path, rows: Sequence[Row], folders: Folders) -> None:
-    """Draw the success of student and teacher, and the steps to 90 %, over the number at the end of a group's name."""
-    numbers = [int(group.split("-")[-1]) for group in folders]
-    x = "questions that may be asked" if "questions" in next(iter(folders)) else "% of the answers wrong"
-    with open_figure(path, ["success at the end", "steps to 90 %, thousands"], x, sharey=False) as panels:
-        for panel, name, label in (
-            (panels[0], "success", "llm4teach"), (panels[0], "teacher_success", "llm-only"),
-            (panels[1], "steps_to_90", "llm4teach"),
-        ):  # fmt: skip
-            marks = [(n, *interval(own)) for n, group in zip(numbers, folders) if (own := column(rows, group, name))]
-            at, heights, halves = np.array(marks).reshape(-1, 3).T
-            halves[np.isinf(halves)] = 0
-            scale = 1000 if name == "steps_to_90" else 1
-            color, line = STYLES[label]
-            panel.errorbar(
-                at, heights / scale, halves / scale, color=color, linestyle=line, marker="o", capsize=5, label=label
-            )
+def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
+    """Draw a column of training over environment steps: for each task a panel with linear steps, and one with log."""
+    groups = [group for group in groups if cells.rows(group)]
+    tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
+    titles = [f"{task}, {scale}" for task in tasks for scale in ("linear steps", "logarithmic")]
+    note = (
+        f"{describe(cells, groups)}; a point: {EPISODES} training episodes; line: interquartile mean, band: 95 %\n"
+        "bootstrap; thin lines: single seeds; at the right and grey: evaluation rooms, students full, teachers empty"
+    )
+    with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
+        for task, linear, log in zip(tasks, panels[::2], panels[1::2]):
+            students = [group for group in groups if group.task == task and group.arm in STYLES]
+            end = max(draw_curve((linear, log), cells, group, name) for group in students)
+            for place, group in enumerate(students, start=1):
+                for actor in ("student", "teacher"):
+                    draw_score(linear, end * (1 + 0.04 * place), cells, group, name, actor)
+            draw_teacher((linear, log), cells, [group for group in groups if group.task == task], name)
+            log.set_xscale("log")
+            low = min(0.0, linear.get_ylim()[0]) if name == "return" and task not in TASKS else -0.03
+            linear.set_ylim(low, max(1.03, linear.get_ylim()[1]) if task not in TASKS else 1.03)
+
+
+def draw_teacher(panels: Sequence[Any], cells: Cells, groups: Sequence[Group], name: str) -> None:
+    """Draw the paper's LLM alone, in the evaluation rooms, as a band over the same axis: it does not learn."""
+    alone = [group for group in groups if group.arm in ("llm-only", "llm4teach")][:1]
+    rooms = [
+        cells.results.episodes[row["run"]]["teacher"][:, 1 + EPISODE.index(name)]
+        for g in alone
+        for row in cells.rows(g)
+    ]
+    if rooms:
+        mean = float(np.mean([own.mean() for own in rooms]))
+        low, high = two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean)
+        for panel in panels:
+            panel.axhspan(low, high, color=TEACHER, alpha=0.15, linewidth=0)
+            panel.axhline(mean, color=TEACHER, linestyle=(0, (5, 3)), linewidth=1.5, label="teacher alone")
+
+
+draw_tasks = partial(draw_curves, name="return")
+draw_groups = partial(draw_curves, name="success")
+
+
+# --------------------------------------------------------------------------------------------------- profiles, teachers
+
+
+def draw_profile(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
+    """Draw performance profiles over all tasks: the share of runs above each height."""
+    heights = np.linspace(0, 1, 201)
+    note = f"{describe(cells, groups)} of each of {len(TASKS)} tasks, which count the same; band: 95 % bootstrap"
+    titles = ["mean success of the first steps", "return at the end"]
+    with open_figure(path, titles, note, "height", "share of runs above") as panels:
+        for arm in list(ARMS)[1:]:
+            color, line, mark = STYLES[arm]
+            for panel, name in zip(panels, ("auc_success", "return")):
+                strata = [np.array(column(cells.rows(f"{task}-{arm}"), name)) for task in TASKS]
+                if not all(map(len, strata)):
+                    continue
+                panel.plot(
+                    heights, profile(strata, heights), color=color, linestyle=line, marker=mark, markevery=0.12,
+                    markersize=8, label=LABELS.get(arm, arm),
+                )  # fmt: skip
+                if min(map(len, strata)) >= FEWEST:
+                    low, high = bootstrap(strata, lambda samples: profile(samples, heights))
+                    panel.fill_between(heights, low, high, color=color, alpha=0.2, linewidth=0)
+                panel.set(ylim=(-0.03, 1.03))
+
+
+def draw_faulty(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
+    """Draw when students of faulty teachers learn over their teachers' own return: a point a book."""
+    kinds = {"flipped": ("wrong answers", RED, "^"), "questions": ("few answers", SKY, "o")}
+    note = f"{describe(cells, groups)} a level; lines: median of runs without such a teacher; crosses: at least so many"
+    titles = ["mean success of the first steps", "steps until 90 % stay, thousands"]
+    with open_figure(path, titles, note, "return of the teacher itself", "", sharey=False) as panels:
+        for kind, (label, color, mark) in kinds.items():
+            rows = [row for group in groups if group.arm.startswith(kind) for row in cells.rows(group)]
+            if not rows:
+                continue
+            x = np.array([row["teacher_return"] for row in rows])
+            panels[0].plot(x, [row["auc_success"] for row in rows], mark, color=color, label=label, alpha=0.7)
+            steps = np.array([row["steps_to_90"] or row["steps"] for row in rows]) / 1000
+            reached = np.array([row["steps_to_90"] != "" for row in rows])
+            panels[1].plot(x[reached], steps[reached], mark, color=color, alpha=0.7)
+            panels[1].plot(x[~reached], steps[~reached], "x", color=color, markersize=9)
+        for group in groups:
+            if group.arm in STYLES:
+                color, line, _ = STYLES[group.arm]
+                label = LABELS.get(group.arm, group.arm)
+                levels = [np.median(column(cells.rows(group), "auc_success"))]
+                levels.append(np.median([row["steps_to_90"] or row["steps"] for row in cells.rows(group)]) / 1000)
+                for panel, level in zip(panels, levels):
+                    panel.axhline(level, color=color, linestyle=line, linewidth=1.5, label=label)
         panels[0].set_ylim(-0.03, 1.03)
-        panels[1].set_ylim(bottom=0)
+        panels[1].set_yscale("log")

@@ -1,163 +1,204 @@
-"""Plan the runs behind the paper's tables and figures: budgets, settings, and faulty reply books; for reproduce.py."""
+"""Plan the runs behind the paper's tables and figures: budgets, and groups of runs that differ in their seeds."""
 
 from __future__ import annotations
 
-import json
-import random
-import re
-from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from harness.config import configure
-from harness.files import atomically
-from harness.task import open_task
-from rollout import act_by_teacher, rollout, training_seeds
-from teacher import NO_PLAN, RecordedReplies, Shares, Teacher, read_replies
-
 ROOT = Path(__file__).resolve().parent.parent
+BOOKS = ROOT / "runs" / "books"  # where evidence.books writes
 TASKS = ("SimpleDoorKey", "LavaDoorKey", "ColoredDoorKey", "DivergedDoorKey")
-METHODS = ("llm-only", "ppo", "hierarchical", "llm4teach")  # in the order of the tables and figures
-MODEL = "qwen2.5-coder-1.5b"  # its sampled answers and its log-probabilities are both recorded, for Fig. 4
+ARMS: dict[str, dict[str, Any]] = {  # in the order of the tables and figures
+    "llm-only": {"method": "llm-only"},
+    "ppo": {"method": "ppo"},
+    "hierarchical": {"method": "hierarchical"},
+    "uniform": {"method": "llm4teach", "teacher_mode": "uniform"},  # the control: a teacher without an LLM
+    "llm4teach": {"method": "llm4teach"},
+}
+QWEN, SMOLLM = "qwen2.5-coder-1.5b", "smollm2-135m"  # their sampled answers and log-probabilities are recorded
 FAULTY = "SimpleDoorKey"  # the task whose answers are replaced or withheld: its teacher alone always succeeds
-FLIPPED = (0, 25, 50, 75, 100)  # percentages of wrong answers
-QUESTIONS = (0, 1, 2, 4, 6)  # numbers of different questions that are answered; the task has six
+FLIPPED = (25, 50, 75, 100)  # percentages of wrong answers
+QUESTIONS = (0, 1, 2, 4)  # numbers of different questions that are answered; the task has six
 
 
 class Budget(NamedTuple):
-    """Number of seeds and training length."""
+    """Number of seeds and training length of the runs on MiniGrid."""
 
-    seeds: int  # of llm4teach
-    baseline_seeds: int  # of the other methods, and of teachers with faulty books
+    seeds: int  # of the methods that Table 3 and Fig. 3 compare
+    side_seeds: int  # of everything else
     settings: dict[str, Any]  # of every run
-    i1: int
-    i2: int
+    horizon: int  # environment steps over which the area under a curve is taken
     description: str
 
 
 BUDGETS = {
     "quick": Budget(
-        2, 2, {"iterations": 200, "episodes": 200}, 15, 100,
-        "Quick budget: 200 iterations of 50 episodes, i1 = 15, i2 = 100, 200 evaluation rooms. Enough to see who "
-        "learns first; too few seeds and steps to say where anybody ends.",
+        5, 2, {"iterations": 100, "episodes": 100, "i1": 15, "i2": 50}, 150_000,
+        "Quick budget: 100 iterations of 50 episodes, i1 = 15, i2 = 50, 100 evaluation rooms a seed.",
     ),
-    "full": Budget(
-        5, 3, {"iterations": 3000, "episodes": 1000, "num_trajectories": 10, "minibatch_size": 128}, 1000, 2000,
-        "Full budget, the paper's Table 1 and schedule: 3000 iterations of 10 episodes, minibatches of 128, i1 = 1000, "
-        "i2 = 2000, 1000 evaluation rooms.",
+    "default": Budget(
+        10, 10, {"iterations": 200, "episodes": 200, "i1": 15, "i2": 100}, 300_000,
+        "Default budget: 200 iterations of 50 episodes, i1 = 15, i2 = 100, 200 evaluation rooms a seed.",
+    ),
+    "paper": Budget(
+        5, 5,
+        {
+            "iterations": 3000, "episodes": 1000, "num_trajectories": 10, "minibatch_size": 128,
+            "i1": 1000, "i2": 2000,
+        },
+        600_000,
+        "The paper's budget, its Table 1 and schedule: 3000 iterations of 10 episodes, minibatches of 128, i1 = 1000, "
+        "i2 = 2000, 1000 evaluation rooms a seed.",
     ),
 }  # fmt: skip
+HABITAT_HORIZON = 300_000
 
-Groups = dict[str, dict[str, Any]]  # name of a group of runs, a line of a figure -> what is special in its settings
+
+class Group(NamedTuple):
+    """Runs that differ in their seeds only: a line of a figure."""
+
+    task: str
+    arm: str
+    settings: dict[str, Any]  # what is special in the settings of harness.config.Config
+
+    @property
+    def name(self) -> str:
+        """Name in the results."""
+        return f"{self.task}-{self.arm}"
 
 
 class Run(NamedTuple):
     """One call of train.py."""
 
-    group: str  # the runs of a group differ in their seeds only
-    settings: dict[str, Any]  # of harness.config.Config
+    budget: str
+    group: Group
+    settings: dict[str, Any]  # all that are given
+
+    @property
+    def folder(self) -> str:
+        """Name of the run folder."""
+        return f"{self.group.name}-seed{self.settings['seed']}"
 
     @property
     def name(self) -> str:
-        """Name of the run folder."""
-        return f"{self.group}-seed{self.settings['seed']}"
-
-    @property
-    def iterations(self) -> int:
-        """Length of the run for the progress bar."""
-        return self.settings["iterations"] if self.settings["method"] != "llm-only" else 1
+        """Name in the results."""
+        return f"{self.budget}/{self.folder}"
 
 
-def main_groups(budget: Budget, books: Path) -> Groups:
+# --------------------------------------------------------------------------------------- the groups behind each target
+
+
+def doorkey(task: str, arm: str, **settings: Any) -> Group:
+    """Return a group on one of MiniGrid's tasks, by default with the settings of an arm of that name."""
+    return Group(task, arm, {"env": task, **(settings or ARMS[arm])})
+
+
+def model_group(task: str, model: str, mode: str) -> Group:
+    """Return the group of a small model's students."""
+    return doorkey(task, f"{model}-{mode}", method="llm4teach", teacher_model=model, teacher_mode=mode)
+
+
+def main_groups(budget: Budget) -> list[Group]:
     """Return the groups of Table 3 and Fig. 3: every method on every task."""
-    return {f"{task}-{method}": {"env": task, "method": method} for task in TASKS for method in METHODS}
+    return [doorkey(task, arm) for task in TASKS for arm in ARMS]
 
 
-def mode_groups(budget: Budget, books: Path) -> Groups:
-    """Return the groups of Fig. 4: one LLM, whose answers are used in three ways."""
-    return {
-        f"DivergedDoorKey-{mode}": {"env": "DivergedDoorKey", "teacher_model": MODEL, "teacher_mode": mode}
-        for mode in ("hard", "soft", "logprobs")
-    }
+def mode_groups(budget: Budget) -> list[Group]:
+    """Return the groups of Fig. 4: the paper's LLM soft and hard, a small one in three ways, and the control.
+
+    Of the paper's LLM no log-probabilities are known.
+    """
+    task = "DivergedDoorKey"
+    hard = doorkey(task, "hard", method="llm4teach", teacher_mode="hard")
+    small = [model_group(task, QWEN, mode) for mode in ("soft", "hard", "logprobs")]
+    return [doorkey(task, "llm4teach"), hard, *small, doorkey(task, "uniform")]
 
 
-def schedule_groups(budget: Budget, books: Path) -> Groups:
+def schedule_groups(budget: Budget) -> list[Group]:
     """Return the groups of Fig. 7: a constant lambda, two linear schedules, and the stepwise one of Table 3."""
-    linear = {"anneal": "linear", "i1": 0}
-    groups: Groups = {"constant": {"anneal": "constant"}, "llm4teach": {}}
-    groups |= {"linear-short": {**linear, "i2": budget.i1}, "linear-long": {**linear, "i2": budget.i2}}
-    return {f"ColoredDoorKey-{name}": {"env": "ColoredDoorKey", **settings} for name, settings in groups.items()}
+    task, linear = "ColoredDoorKey", {"method": "llm4teach", "anneal": "linear", "i1": 0}
+    return [
+        doorkey(task, "constant", method="llm4teach", anneal="constant"),
+        doorkey(task, "linear-short", **linear, i2=budget.settings["i1"]),
+        doorkey(task, "linear-long", **linear, i2=budget.settings["i2"]),
+        doorkey(task, "llm4teach"),
+    ]
 
 
-def flipped_groups(budget: Budget, books: Path) -> Groups:
-    """Return the groups whose teachers give wrong answers; their reply books are in the folder `books`."""
-    return {
-        f"{FAULTY}-flipped-{n}": {"env": FAULTY, "replies": f"{books}/flipped-{n}-seed{{seed}}.jsonl"} for n in FLIPPED
+def faulty_groups(budget: Budget) -> list[Group]:
+    """Return the groups whose teachers give wrong answers, or few; each run has a reply book of its own."""
+    names = [f"flipped-{n}" for n in FLIPPED] + [f"questions-{n}" for n in QUESTIONS]
+    books = {name: str(BOOKS / f"{name}-{{seed}}.jsonl") for name in names}
+    faulty = [doorkey(FAULTY, name, method="llm4teach", replies=book) for name, book in books.items()]
+    return [*faulty, doorkey(FAULTY, "ppo"), doorkey(FAULTY, "uniform"), doorkey(FAULTY, "llm4teach")]
+
+
+def teacher_groups(budget: Budget) -> list[Group]:
+    """Return the groups of the small models as teachers, beside the paper's LLM and the control."""
+    groups = []
+    for task in TASKS:
+        modes = ("soft", "hard", "logprobs") if task == "DivergedDoorKey" else ("soft", "logprobs")
+        groups += [doorkey(task, "uniform"), doorkey(task, "llm4teach")]
+        groups += [model_group(task, model, mode) for model in (QWEN, SMOLLM) for mode in modes]
+    again = str(ROOT / "replies" / "second" / f"{SMOLLM}-soft.jsonl")  # as likely a recording as the first
+    return [*groups, doorkey("ColoredDoorKey", f"{SMOLLM}-soft-again", method="llm4teach", replies=again)]
+
+
+def student_groups(budget: Budget) -> list[Group]:
+    """Return the groups that ask why plain PPO succeeds: the published net, then what else is ours, one at a time."""
+    changes: dict[str, dict[str, Any]] = {
+        "paper-net": {"student": "paper"},
+        "monte-carlo": {"gae_lambda": 1.0},
+        "constant-rate": {"anneal_learning_rate": False},
     }
+    groups = [doorkey("SimpleDoorKey", method) for method in ("ppo", "llm4teach")]
+    for name, change in changes.items():
+        groups += [doorkey(g.task, f"{g.arm}-{name}", method=g.arm, **change) for g in groups[:2]]
+    return groups
 
 
-def question_groups(budget: Budget, books: Path) -> Groups:
-    """Return the groups whose teachers answer few questions; their reply books are in the folder `books`."""
-    return {f"{FAULTY}-questions-{n}": {"env": FAULTY, "replies": f"{books}/questions-{n}.jsonl"} for n in QUESTIONS}
+def habitat_groups(budget: Budget) -> list[Group]:
+    """Return the groups of Fig. 6: every method in the home that we bring, and in ReplicaCAD, whose data are not here.
+
+    Their settings are the task's own; one worker each, so that their number does not change what comes out. Plain PPO,
+    whose episodes are the longest, has as many environment steps as the others in fewer iterations.
+    """
+    places: dict[str, dict[str, Any]] = {"home": {}, "replicacad": {"habitat_data": "{data}"}}
+    shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
+    fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
+    return [
+        Group(task, arm, {**shared, **place, **settings, **fewer.get(arm, {})})
+        for task, place in places.items()
+        for arm, settings in ARMS.items()
+    ]
 
 
-def plan_runs(groups: Groups, budget: Budget, seeds: int | None = None) -> list[Run]:
-    """Return the runs of these groups, `seeds` or else the budget's number of them per group, with their settings."""
+def has_habitat() -> bool:
+    """Return whether the simulator is installed."""
+    return find_spec("habitat_sim") is not None
+
+
+# ------------------------------------------------------------------------------------------------------------ the runs
+
+
+def plan_runs(budget: str, groups: list[Group], seeds: int, data: Path | None = None) -> list[Run]:
+    """Return the runs of these groups with their settings, seed by seed: a stop leaves few seeds of everything.
+
+    data: a data set beside our home; without it the groups that need one are left out.
+    """
+    groups = [group for group in groups if data or "habitat_data" not in group.settings]
     runs = []
-    for group, settings in groups.items():
-        settings = {"method": "llm4teach", "i1": budget.i1, "i2": budget.i2, **budget.settings, **settings}
-        taught = settings["method"] == "llm4teach" and "replies" not in settings
-        for seed in range(seeds or (budget.seeds if taught else budget.baseline_seeds)):
-            book = {"replies": settings["replies"].format(seed=seed)} if "replies" in settings else {}
-            runs.append(Run(group, {**settings, **book, "seed": seed}))
+    for seed in range(seeds):
+        for group in groups:
+            shared = BUDGETS[budget].settings if group.task in TASKS else {}
+            settings = {**shared, **group.settings, "seed": seed}
+            for name in {"replies", "habitat_data"} & settings.keys():
+                settings[name] = settings[name].format(seed=seed, data=data and data.resolve())
+            runs.append(Run(budget, group, settings))
     return runs
 
 
-# --------------------------------------------------------------------------------------------------- faulty reply books
-
-
-def write_faulty_book(path: Path) -> None:
-    """Write the reply book `flipped-PERCENT-seedSEED.jsonl` or `questions-N.jsonl`, made from the recorded one."""
-    recorded = ROOT / "replies" / f"{FAULTY}.jsonl"
-    flipped = re.fullmatch(r"flipped-(\d+)-seed(\d+)", path.stem)
-    if flipped:
-        answers = flip(read_replies(recorded), int(flipped[1]) / 100, random.Random(int(flipped[2])))
-    else:
-        answers = withhold(RecordedReplies(recorded), int(path.stem.split("-")[1]))
-    with atomically(path) as part:
-        part.write_text("".join(json.dumps({"state": state, "plans": plans}) + "\n" for state, plans in answers))
-
-
-def flip(book: dict[str, Shares], share: float, rng: random.Random) -> Iterator[tuple[str, Shares]]:
-    """Yield ten answers for each state, drawn from its recorded ones; each is wrong with probability `share`.
-
-    A wrong answer is an option that no recorded answer for the state begins with: explore, or go to, pick up, drop
-    or open something that the state text names.
-    """
-    for state, shares in book.items():
-        right = {recorded.split(", ")[0] for recorded in shares}
-        things = re.findall(r"\w+ (?:key|door)", state)
-        wrong = ["explore", *(f"{verb} {thing}" for thing in things for verb in ("go to", "pick up", "drop", "open"))]
-        wrong = [option for option in wrong if option not in right] or [NO_PLAN]
-        for answer in rng.choices(list(shares), list(shares.values()), k=10):
-            yield state, {rng.choice(wrong) if rng.random() < share else answer: 1.0}
-
-
-def withhold(replies: RecordedReplies, count: int) -> Iterator[tuple[str, Shares]]:
-    """Yield the recorded answers to `count` different questions, the first that the teacher meets in ten episodes.
-
-    The answer to every other question is not a plan, so the teacher has no advice there.
-    """
-    met: dict[str, Shares] = {}
-
-    def query(state: str) -> Shares:
-        return met.setdefault(state, replies(state))
-
-    task = open_task(configure({"env": FAULTY}))
-    teacher = Teacher(query, task.describe, task.make_option, task.num_actions, canonicalize=task.canonicalize)
-    torch.manual_seed(0)
-    rollout(task.make_envs(10, "train"), training_seeds(0, 0, 10), act_by_teacher(teacher, task))
-    for number, state in enumerate({**met, **replies.book}):
-        yield state, replies(state) if number < count else {NO_PLAN: 1.0}
+def find_horizon(budget: str, task: str) -> int:
+    """Return the environment steps over which the area under a learning curve is taken."""
+    return BUDGETS[budget].horizon if task in TASKS else HABITAT_HORIZON

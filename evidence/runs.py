@@ -7,24 +7,38 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from evidence.plan import ROOT, Run
+from evidence.books import write_faulty_book
+from evidence.plan import BOOKS, ROOT, Run
 from harness.cli import InputError
-from harness.config import flag, stored_config
+from harness.config import config_class, default_config, flag, stored_config
+from harness.provenance import read_provenance
+
+
+def is_finished(run: Run, runs_dir: Path) -> bool:
+    """Return whether a run was trained and measured: its eval.json is the last file that it writes."""
+    return (runs_dir / run.folder / "eval.json").exists()
+
+
+def is_begun(folder: Path) -> bool:
+    """Return whether there is a run that can be resumed."""
+    return (folder / "config.json").exists()
 
 
 def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
     """Run train.py for every run that is not finished, `jobs` processes at a time, with one progress bar.
 
-    A run is finished once its folder has an eval.json. Ctrl-C and SIGTERM make every process save its run and
-    stop. The processes inherit a lock on `runs_dir`: if this one is killed and they continue, the next call raises
-    InputError. So do a folder that holds another run, and a process that fails.
+    Ctrl-C and SIGTERM make every process save its run and stop. The processes inherit a lock on `runs_dir`: if this one
+    is killed and they continue, the next call raises InputError. So do a folder that holds another run, and a process
+    that fails.
     """
     with (runs_dir / "lock").open("w") as lock:
         try:
@@ -34,7 +48,7 @@ def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
                 f"runs in {runs_dir} are still under way; wait for them or end them, or choose another --runs"
             ) from None
         for run in runs:
-            check_folder(run, runs_dir / run.name)
+            check_folder(run, runs_dir / run.folder)
         failed = run_processes(runs, runs_dir, jobs, lock.fileno())
     if failed:
         raise InputError(
@@ -43,27 +57,38 @@ def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
 
 
 def run_processes(runs: Sequence[Run], runs_dir: Path, jobs: int, lock: int) -> list[str]:
-    """Run train.py for every run that is not finished; return a message for each process that failed."""
-    done = {run.name: run.iterations for run in runs if (runs_dir / run.name / "eval.json").exists()}
-    waiting = deque(run for run in runs if run.name not in done)
-    running: dict[subprocess.Popen[bytes], Run] = {}
-    failed = []
-    bar = tqdm(total=sum(run.iterations for run in runs), initial=sum(done.values()), unit="it", dynamic_ncols=True)
+    """Run train.py for every run that is not finished, in their order; return a message for each that failed."""
+    took: dict[str, list[float]] = defaultdict(list)  # group -> seconds of its finished runs
+    waiting: deque[Run] = deque()
+    for run in runs:
+        if is_finished(run, runs_dir):
+            took[run.group.name].append(seconds_of(run, runs_dir))
+        else:
+            waiting.append(run)
+    running: dict[subprocess.Popen[bytes], tuple[Run, float]] = {}
+    failed, told = [], ""
+    bar = tqdm(
+        total=len(runs), dynamic_ncols=True, bar_format="{percentage:3.0f}%|{bar:20}| {n} of {total} runs{postfix}"
+    )
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running[start(waiting[0], runs_dir, lock)] = waiting[0]
-                waiting.popleft()
-            for process, run in list(running.items()):
-                done[run.name] = min(count_iterations(runs_dir / run.name), run.iterations)
+                run = waiting.popleft()
+                running[start(run, runs_dir, lock)] = run, time.monotonic()
+            for process, (run, _) in list(running.items()):
                 if process.poll() is not None:
                     del running[process]
-                    done[run.name] = run.iterations
                     if process.returncode:
                         failed.append(f"{run.name} ended with exit code {process.returncode}")
-            bar.n = sum(done.values())
-            finished = len(runs) - len(waiting) - len(running)
-            bar.set_postfix_str(f"{finished} of {len(runs)} runs; {', '.join(run.name for run in running.values())}")
+                    else:
+                        took[run.group.name].append(seconds_of(run, runs_dir))
+            left = [(run, 0.0) for run in waiting]
+            left += [(run, time.monotonic() - since) for run, since in running.values()]
+            names = ", ".join(run.folder for run, _ in running.values())
+            state = f"{format_seconds(seconds_left(left, took) / jobs)} left; {names}"
+            if (bar.n, told) != (len(runs) - len(left), state):
+                bar.n, told = len(runs) - len(left), state
+                bar.set_postfix_str(state)
             time.sleep(0.5)
     finally:
         bar.close()
@@ -74,10 +99,35 @@ def run_processes(runs: Sequence[Run], runs_dir: Path, jobs: int, lock: int) -> 
     return failed
 
 
+def seconds_of(run: Run, runs_dir: Path) -> float:
+    """Return how long a finished run took."""
+    return sum(entry["seconds"] for entry in read_provenance(runs_dir / run.folder / "provenance.json"))
+
+
+def seconds_left(left: Sequence[tuple[Run, float]], took: dict[str, list[float]]) -> float:
+    """Return how long runs still take, each so many seconds under way: as long as finished runs of their group.
+
+    A group without a finished run takes the mean of all that are finished; NaN without any.
+    """
+    everything = [seconds for group in took.values() for seconds in group]
+    expected = [np.mean(took.get(run.group.name) or everything or np.nan) - under_way for run, under_way in left]
+    return float(sum(max(0.0, seconds) if seconds == seconds else np.nan for seconds in expected))
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration for the progress bar."""
+    if np.isnan(seconds):
+        return "? min"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
 def start(run: Run, runs_dir: Path, lock: int) -> subprocess.Popen[bytes]:
     """Start or resume a run; in its own session, so that Ctrl-C reaches it only by way of this process."""
-    folder = runs_dir / run.name
-    settings = ["--resume", str(folder)] if folder.exists() else [*flags(run.settings), "--run-dir", str(folder)]
+    folder, book = runs_dir / run.folder, Path(run.settings.get("replies", ""))
+    if book.parent == BOOKS and not book.exists():
+        write_faulty_book(book)
+    settings = ["--resume", str(folder)] if is_begun(folder) else [*flags(run.settings), "--run-dir", str(folder)]
     with folder.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -94,17 +144,21 @@ def flags(settings: dict[str, Any]) -> list[str]:
 
 
 def check_folder(run: Run, folder: Path) -> None:
-    """Raise InputError if the folder exists and holds a run with other settings than the planned ones."""
-    if folder.exists():
-        stored = stored_config(folder)
-        for name, value in run.settings.items():
-            if stored[name] != value:
-                raise InputError(
-                    f"{folder} has {name} {stored[name]}, and {value} is planned; move it, or choose another --runs"
-                )
+    """Raise InputError if the folder exists and holds a run with other settings than the planned ones.
 
-
-def count_iterations(folder: Path) -> int:
-    """Return the number of training iterations that a run has finished."""
-    path = folder / "metrics.csv"
-    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
+    What may differ is what a run may change: the device and the like. A book is known by its name.
+    """
+    if not is_begun(folder):
+        return
+    env = run.settings["env"]
+    stored, planned = stored_config(folder), {**vars(default_config(env)), **run.settings}
+    for field in fields(config_class(env)):
+        name = field.name
+        if name == "run_dir" or (field.metadata["changeable"] and name not in run.settings):
+            continue
+        here, there = (Path(s[name]).name if field.metadata["path"] else s[name] for s in (stored, planned))
+        if here != there:
+            raise InputError(
+                f"{folder} has {name} {stored[name]!r}, and {planned[name]!r} is planned; move it, or choose another "
+                "--runs"
+            )
