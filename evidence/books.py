@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="flipped-PERCENT-SEED or questions-COUNT-SEED")
     for name in parser.parse_args(arguments).names:
         write_faulty_book(BOOKS / f"{name}.jsonl")
-        print((BOOKS / f"{name}.jsonl").relative_to(ROOT))
+        print(BOOKS / f"{name}.jsonl")
 
 
 if __name__ == "__main__":

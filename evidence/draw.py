@@ -55,8 +55,7 @@ def open_figure(
         for panel in panels.flat:
             named.update({label: handle for handle, label in zip(*panel.get_legend_handles_labels())})
         figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=3)
-        figure.supxlabel(f"{x}\n", fontsize=17)
-        figure.text(0.5, 0.005, note, ha="center", va="bottom", fontsize=12)
+        figure.supxlabel(f"{x}\n{note}", fontsize=14)
         figure.supylabel(y, fontsize=17)
         for form, metadata in METADATA.items():
             with atomically(path.with_name(f"{path.name}.{form}")) as part:
@@ -114,6 +113,8 @@ def draw_score(panel: Any, at: float, cells: Cells, group: Group, name: str, act
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
     """Draw a column of training over environment steps: for each task a panel with linear steps, and one with log."""
+    from matplotlib.ticker import EngFormatter
+
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
     titles = [f"{task}, {scale}" for task in tasks for scale in ("linear steps", "logarithmic")]
@@ -130,6 +131,8 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
                     draw_score(linear, end * (1 + 0.04 * place), cells, group, name, actor)
             draw_teacher((linear, log), cells, [group for group in groups if group.task == task], name)
             log.set_xscale("log")
+            for panel in (linear, log):
+                panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
             low = min(0.0, linear.get_ylim()[0]) if name == "return" and task not in TASKS else -0.03
             linear.set_ylim(low, max(1.03, linear.get_ylim()[1]) if task not in TASKS else 1.03)
 

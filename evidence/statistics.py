@@ -41,12 +41,13 @@ def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[list[np.ndarray
 def two_level_interval(rooms_of_seeds: Sequence[np.ndarray]) -> Interval:
     """Return the 95 % interval of the mean over seeds and rooms: seeds are drawn, and of each its rooms."""
     rng, n = np.random.default_rng(0), len(rooms_of_seeds)
-    means = np.empty((REPEATS, n))
-    for k, rooms in enumerate(rooms_of_seeds):  # a resampled mean of each seed's rooms, for every repeat
-        values, counts = np.unique(rooms, return_counts=True)
-        means[:, k] = rng.multinomial(len(rooms), counts / len(rooms), size=REPEATS) @ values / len(rooms)
     drawn = rng.integers(n, size=(REPEATS, n))
-    return percentiles(np.take_along_axis(means, drawn, axis=1).mean(1))
+    means = np.empty((REPEATS, n))
+    for k, rooms in enumerate(rooms_of_seeds):  # a seed that is drawn twice has its rooms drawn twice
+        values, counts = np.unique(rooms, return_counts=True)
+        here = drawn == k
+        means[here] = rng.multinomial(len(rooms), counts / len(rooms), size=here.sum()) @ values / len(rooms)
+    return percentiles(means.mean(1))
 
 
 def improvement(tasks: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, Interval]:

@@ -57,7 +57,7 @@ def test_teacher_shows_a_book_where_it_lies():
         ("options.py", ["--do", "open purple door"], "open purple door"),
         ("teacher.py", ["show", "nowhere.jsonl"], "nowhere.jsonl"),
         ("-m harness.report", ["nowhere"], "nowhere"),
-        ("benchmarks/teachers.py", ["nowhere"], "give those of finished runs"),
+        ("-m evidence.books", ["nowhere"], "is no book"),
     ],
 )
 def test_demo_with_bad_input(script, arguments, says):
@@ -69,18 +69,11 @@ def test_demo_with_bad_input(script, arguments, says):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("script", "says"),
-    [
-        ("-m harness.report", r"iteration +\d+\n[\s\S]*\ndrawn: .*curve\.png\n$"),
-        ("benchmarks/teachers.py", r"\n\| DivergedDoorKey \| the paper's \| soft \| 0 \| .*% \| never \|\n$"),
-    ],
-)
-def test_scripts_that_read_a_finished_run(script, says, finished):
-    command = [sys.executable, *script.split(), str(finished)]
+def test_the_report_of_a_finished_run(finished):
+    command = [sys.executable, "-m", "harness.report", str(finished)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert re.search(says, done.stdout)
+    assert re.search(r"iteration +\d+\n[\s\S]*\ndrawn: .*curve\.png\n$", done.stdout)
 
 
 @pytest.mark.slow

@@ -184,13 +184,6 @@ def test_tables_are_those_of_the_results(page):
         assert table.strip() in (ROOT / name).read_text(encoding="utf-8"), name
 
 
-def test_success_in_the_readme_is_that_of_table_3():
-    cells = re.findall(r"\d+\.\d ± \d+\.\d %", README.split("## Results in brief")[1].split("\n## ")[0])
-    assert len(cells) == 16
-    table = (ROOT / "results/full/table3.md").read_text(encoding="utf-8")
-    assert sorted(cells) == sorted(re.findall(r"\d+\.\d ± \d+\.\d %", table))
-
-
 def test_every_metric_is_explained():
     told = PAGES["docs/metrics.md"]
     names = ["iteration", "steps", "lambda", "return", "success", "length", "steps_per_second"]

@@ -15,7 +15,8 @@ from harness.workers import Workers
 COMMANDS = {
     "train": ["run"],
     "llm.commands": ["ask", "check", "record"],
-    "reproduce": ["run_unfinished", "write_target"],
+    "evidence.books": ["write_faulty_book"],
+    "reproduce": ["run_unfinished", "Results"],
     "options": [],
     "envs": ["TASKS"],
     "annealing": ["check_schedule"],
@@ -29,7 +30,6 @@ COMMANDS = {
     "navpick.rendering": ["draw"],
     "benchmarks.faults": ["measure"],
     "benchmarks.habitat": ["ProcessEnv"],
-    "benchmarks.teachers": ["format_range"],
     "benchmarks.throughput": ["random_stepping"],
     "benchmarks.workers": ["run"],
 }

@@ -1,67 +1,52 @@
-"""The planned runs are ones that train.py accepts, and a faulty book is wrong as often as its name says."""
+"""The planned runs are ones that train.py accepts, seed by seed."""
 
-import random
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 import reproduce
-from evidence.plan import BUDGETS, flip, main_groups, plan_runs, withhold, write_faulty_book
+from evidence.plan import BOOKS, BUDGETS, TASKS, find_horizon, main_groups, plan_runs
 from evidence.runs import flags
 from harness.config import parse
-from teacher import RecordedReplies, read_replies
-
-BOOK = Path(__file__).parent.parent.parent / "replies" / "SimpleDoorKey.jsonl"
 
 
-@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
-def test_every_planned_run_is_one_that_train_takes(budget):
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_planned_run_is_one_that_train_takes(budget, tmp_path):
     for target in reproduce.TARGETS.values():
-        for run in plan_runs(target.groups(budget, Path("/books")), budget):
-            assert "{" not in run.settings.get("replies", "")
+        for run in plan_runs(budget, target.groups(BUDGETS[budget]), 2, tmp_path):
+            assert "{" not in "".join(map(str, run.settings.values()))
             assert vars(parse(flags(run.settings))) == run.settings
 
 
-def test_full_is_the_papers_protocol():
-    runs = plan_runs(main_groups(BUDGETS["full"], Path()), BUDGETS["full"])
-    taught = [run.settings for run in runs if run.group == "LavaDoorKey-llm4teach"]
+def test_paper_is_the_papers_protocol():
+    runs = plan_runs("paper", main_groups(BUDGETS["paper"]), BUDGETS["paper"].seeds)
+    taught = [run.settings for run in runs if run.group.name == "LavaDoorKey-llm4teach"]
     assert [settings["seed"] for settings in taught] == [0, 1, 2, 3, 4]
     paper = {"i1": 1000, "i2": 2000, "num_trajectories": 10, "minibatch_size": 128, "episodes": 1000}
     assert paper.items() <= taught[0].items()
-    assert sum(run.group == "LavaDoorKey-ppo" for run in runs) == 3
+    assert sum(run.group.name == "LavaDoorKey-ppo" for run in runs) == 5  # as many as ours
 
 
-def test_seeds_overrule_the_budget():
-    runs = plan_runs(main_groups(BUDGETS["full"], Path()), BUDGETS["full"], seeds=2)
-    assert len(runs) == 2 * 16
+def test_runs_are_planned_seed_by_seed():
+    runs = plan_runs("default", main_groups(BUDGETS["default"]), 10)
+    assert len(runs) == 10 * 5 * len(TASKS)
+    assert [run.settings["seed"] for run in runs] == sorted(run.settings["seed"] for run in runs)
+    assert len({run.name for run in runs}) == len(runs)
+    assert runs[0].name == f"default/{runs[0].folder}" == "default/SimpleDoorKey-llm-only-seed0"
 
 
-def test_flipped_answers():
-    book = read_replies(BOOK)
-
-    def wrong(share):
-        answers = [(state, *plans) for state, plans in flip(book, share, random.Random(0))]
-        assert len(answers) == 10 * len(book)
-        return np.mean([plan not in book[state] for state, plan in answers])
-
-    assert wrong(0.0) == 0.0
-    assert 0.3 < wrong(0.5) < 0.7
-    assert wrong(1.0) == 1.0
+def test_a_faulty_run_has_a_book_of_its_own():
+    groups = reproduce.TARGETS["robustness"].groups(BUDGETS["default"])
+    runs = [run for run in plan_runs("default", groups, 3) if "replies" in run.settings]
+    assert {run.settings["replies"] for run in runs} >= {str(BOOKS / f"flipped-25-{seed}.jsonl") for seed in range(3)}
+    assert len({run.settings["replies"] for run in runs}) == len(runs)
 
 
-@pytest.mark.parametrize("count", [0, 2, 6])
-def test_withheld_answers(count):
-    replies = RecordedReplies(BOOK)
-    book = dict(withhold(replies, count))
-    answered = [state for state, plans in book.items() if plans == replies.book[state]]
-    assert set(book) == set(replies.book)
-    assert answered == list(book)[:count]
-    assert all(book[state] == {"(not a plan)": 1.0} for state in list(book)[count:])
-    assert not count or answered[0] == "The agent observes nothing, and holds nothing."
+def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
+    groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
+    assert {run.group.task for run in plan_runs("default", groups, 1)} == {"home"}
+    runs = plan_runs("default", groups, 1, tmp_path)
+    assert {run.settings.get("habitat_data", "") for run in runs} == {"", str(tmp_path)}
 
 
-@pytest.mark.parametrize("name", ["flipped-50-seed1", "questions-2"])
-def test_a_faulty_book_can_be_read(name, tmp_path):
-    write_faulty_book(tmp_path / f"{name}.jsonl")
-    assert set(read_replies(tmp_path / f"{name}.jsonl")) == set(read_replies(BOOK))
+def test_horizons():
+    assert find_horizon("paper", "LavaDoorKey") == 600_000
+    assert find_horizon("default", "home") == 300_000

@@ -1,53 +1,52 @@
-"""The command reproduce.py: an interrupted call, given again, ends with the same table; the tables are the runs'."""
+"""The command reproduce.py: an interrupted call, given again, ends with the same files; the tables are the runs'."""
 
-import json
 import random
 import re
 import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import reproduce
-from evidence.claims import claims_table
-from evidence.measure import read_rows, write_rows
-from evidence.plan import BUDGETS, METHODS
+from evidence import plan
+from evidence.claims import assertions_table, claims_table
+from evidence.plan import BUDGETS, Run
+from evidence.results import Results
+from evidence.tables import Cells
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_tables_in_results_and_pages_are_those_of_the_runs():
+    results = Results(ROOT / "results")
+    made = {"results/claims.md": claims_table(results), "results/assertions.md": assertions_table(results)}
+    for budget in BUDGETS:
+        for path in sorted((ROOT / "results" / budget).glob("*.md")):
+            groups = [g for g in reproduce.groups_of(path.stem, BUDGETS[budget]) if results.select(budget, g.name)]
+            made[f"results/{budget}/{path.name}"] = reproduce.TARGETS[path.stem].table(Cells(results, budget), groups)
+    assert len(made) > 2
     pages = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))]
-    tables = sorted((ROOT / "results").rglob("*.md"))
-    assert tables
-    for path in tables:
-        if path.stem == "claims":
-            made = claims_table(path.parent)
-        else:
-            rows = read_rows(path.parent / "runs.csv")
-            target = reproduce.TARGETS[path.stem]
-            groups = list(target.groups(BUDGETS[path.parent.name], Path()))
-            navpick = [group for group in dict.fromkeys(row["group"] for row in rows) if "habitat" in group]
-            order = [f"habitat-navpick-{method}" for method in METHODS]
-            made = target.table(rows, groups or sorted(navpick, key=order.index))
-        assert path.read_text().split("\n\n", 1)[1] == made
-        marker = f"<!-- {path.relative_to(ROOT).as_posix()} -->\n"
+    for name, table in made.items():
+        assert (ROOT / name).read_text().split("\n\n", 1)[1] == table
         for page in pages:
-            for shown in page.split(marker)[1:]:
-                assert shown.split("<!-- end -->")[0] == made
+            for shown in page.split(f"<!-- {name} -->\n")[1:]:
+                assert shown.split("<!-- end -->")[0] == table
     shown = {name for page in pages for name in re.findall(r"<!-- (results/\S+) -->", page)}
-    assert shown <= {path.relative_to(ROOT).as_posix() for path in tables}
-    assert {"results/full/table3.md", "results/full/fig3.md", "results/full/fig6.md", "results/claims.md"} <= shown
+    assert shown <= {*made, *EARLIER}
+    assert {"results/claims.md", "results/default/table3.md", "results/default/control.md"} <= shown
+
+
+EARLIER = {"results/full/table3.md", "results/full/fig3.md", "results/full/fig6.md"}  # by an earlier version
 
 
 TINY = """
 import sys, reproduce
 from evidence.plan import BUDGETS, Budget
-BUDGETS["quick"] = Budget(1, 1, {"iterations": 12, "episodes": 2, "num_trajectories": 4}, 2, 4, "")
+settings = {"iterations": 12, "episodes": 2, "num_trajectories": 4, "i1": 2, "i2": 4}
+BUDGETS["quick"] = Budget(1, 1, settings, 1000, "")
 reproduce.main(sys.argv[1:])
 """
 
@@ -77,32 +76,51 @@ def test_cut_and_called_again_it_ends_with_the_same_table(tmp_path):
     assert not (tmp_path / "cut/results/quick/fig4.md").exists()
     again = call(tmp_path / "cut", "fig4")
     assert again.wait(timeout=300) == 0, again.stderr.read()
-    for name in ("quick/fig4.md", "claims.md", "quick/fig4.png"):
+    for name in ("quick/fig4.md", "claims.md", "quick/fig4.png", "quick/fig4.pdf", "episodes.csv.gz", "curves.csv.gz"):
         first, second = ((tmp_path / folder / "results" / name).read_bytes() for folder in ("cut", "whole"))
         assert first == second
-    assert json.loads((metrics.parent / "provenance.json").read_text())[0]["packages"]["torch"] == version("torch")
+    rows = Results(tmp_path / "whole" / "results").rows.values()
+    assert [row["run"] for row in rows] == sorted(row["run"] for row in rows)
+    assert all(row["seconds"] > 0 and row["command"].startswith("python train.py") for row in rows)
 
 
-def test_nav_and_pick_is_drawn_from_the_runs_that_there_are(tmp_path, make_run, capsys):
+def test_tables_are_made_again_from_results_alone(make_results, tmp_path, capsys):
+    make_results(plan.main_groups(BUDGETS["default"]), 5)
+    folder = tmp_path / "results"
+    reproduce.main(["tables", "--results", str(folder)])
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"default/table3.md", "default/control.md", "default/fig3.png", "default/fig3.pdf", "claims.md"} <= names
+    assert not any(name.startswith(("quick/", "paper/")) for name in names)  # which have no runs
+    assert "| SimpleDoorKey | ppo | 5 |" in capsys.readouterr().out
+
+
+def test_what_is_finished_can_be_shown_while_the_rest_runs(make_run, tmp_path, capsys):
+    (group,) = (g for g in plan.main_groups(BUDGETS["default"]) if g.name == "LavaDoorKey-ppo")
+    (run,) = plan.plan_runs("default", [group], 1)
+    make_run(tmp_path / "runs/reproduce/default" / run.folder, [0.5, 1.0], **run.settings)
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    reproduce.main(["fig6", *folders])
-    assert "fig6 is left out" in capsys.readouterr().out
-    make_run(tmp_path / "runs" / "a", [0.0, 0.5, 1.0], env="habitat-navpick", method="ppo")
-    reproduce.main(["fig6", *folders])
-    assert "| habitat-navpick | ppo | 1 |" in (tmp_path / "results/quick/fig6.md").read_text()
-    assert (tmp_path / "results/quick/fig6.png").exists()
+    reproduce.main(["table3", "--budget", "default", "--jobs", "0", *folders])
+    assert "| LavaDoorKey | ppo | 1 |" in capsys.readouterr().out
 
 
-def test_stopped_while_it_draws_it_says_so(tmp_path, make_run, monkeypatch, capsys):
+def test_stopped_while_it_draws_it_says_so(make_results, tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    make_run(tmp_path / "runs" / "a", env="habitat-navpick", method="ppo")
-    monkeypatch.setitem(reproduce.TARGETS, "fig6", reproduce.TARGETS["fig6"]._replace(draw=stop))
+    make_results(plan.main_groups(BUDGETS["default"]), 1)
+    monkeypatch.setitem(reproduce.TARGETS, "fig3", reproduce.TARGETS["fig3"]._replace(draw=stop))
     with pytest.raises(SystemExit) as stopped:
-        reproduce.main(["fig6", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")])
+        reproduce.main(["tables", "--results", str(tmp_path / "results")])
     assert stopped.value.code == 130
     assert capsys.readouterr().err == "stopped; what was run is kept, the same command goes on\n"
+
+
+def test_runs_of_all_targets_are_made_once_and_seed_by_seed():
+    runs = reproduce.plan_targets(reproduce.names_of("all", "quick"), "quick", None, None)
+    assert len({run.name for run in runs}) == len(runs) > 100
+    assert all(isinstance(run, Run) for run in runs)
+    seeds = [run.settings["seed"] for run in runs]
+    assert seeds == sorted(seeds)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +128,8 @@ def test_stopped_while_it_draws_it_says_so(tmp_path, make_run, monkeypatch, caps
     [
         ["fig5"],
         ["fig3", "--seeds", "0"],
-        ["fig3", "--jobs", "0"],
+        ["fig3", "--jobs", "-1"],
+        ["student", "--budget", "quick"],
         ["fig3", "--budget", "x"],
         ["fig6", "--runs", "/dev/null"],
     ],
@@ -122,16 +141,3 @@ def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch)
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("reproduce.py: ")
-
-
-def test_fewer_seeds_leave_none_of_the_others_behind(tmp_path, make_row, make_run):
-    numbers = {"length": 9, "success": 0, "return": 0}
-    rows = [make_row("LavaDoorKey-ppo", run=f"old-{s}", seed=s, **numbers) for s in range(5)]
-    other = make_row("SimpleDoorKey-ppo", run="other", seed=0, **numbers)
-    results = tmp_path / "results" / "quick"
-    results.mkdir(parents=True)
-    write_rows([*rows, other], results / "runs.csv")
-    folder = make_run(tmp_path / "a", env="LavaDoorKey", method="ppo")
-    reproduce.write_target("table3", BUDGETS["quick"], {"LavaDoorKey-ppo": [folder]}, results)
-    assert [row["run"] for row in read_rows(results / "runs.csv")] == ["a", "other"]
-    assert "| LavaDoorKey | ppo | 1 |" in (results / "table3.md").read_text()

@@ -2,26 +2,52 @@
 
 import pytest
 
-from evidence.plan import Run
-from evidence.runs import check_folder, count_iterations, run_unfinished
+from evidence.plan import Group, Run
+from evidence.runs import check_folder, flags, format_seconds, is_finished, run_unfinished, seconds_left, seconds_of
 from harness.cli import InputError
 
 
+def planned(**settings):
+    settings = {"env": "SimpleDoorKey", "method": "llm4teach", "num_trajectories": 50, "seed": 0, **settings}
+    return Run("quick", Group("x", "y", {}), settings)
+
+
 def test_a_folder_with_another_run_is_not_taken(tmp_path, make_run):
-    folder = make_run(tmp_path / "x-seed0")
-    check_folder(Run("x", {"method": "llm4teach", "seed": 0}), folder)
-    with pytest.raises(InputError, match="has method llm4teach, and ppo is planned"):
-        check_folder(Run("x", {"method": "ppo", "seed": 0}), folder)
+    folder = make_run(tmp_path / "x-y-seed0", replies="/here/a.jsonl")
+    check_folder(planned(replies="/there/a.jsonl"), folder)  # a book is known by its name
+    check_folder(planned(replies="/there/a.jsonl"), tmp_path / "nothing there")
+    with pytest.raises(InputError, match="has method 'llm4teach', and 'ppo' is planned"):
+        check_folder(planned(method="ppo", replies="a.jsonl"), folder)
+    with pytest.raises(InputError, match=r"has replies .*b\.jsonl' is planned"):
+        check_folder(planned(replies="b.jsonl"), folder)
 
 
-def test_iterations_are_the_rows_of_the_metrics(tmp_path, make_run):
-    assert count_iterations(tmp_path / "nowhere") == 0
-    assert count_iterations(make_run(tmp_path / "x", [0.0, 0.5, 1.0])) == 3
+def test_a_run_is_finished_once_it_is_measured(tmp_path, make_run):
+    run = planned()
+    assert not is_finished(run, tmp_path)
+    make_run(tmp_path / run.folder)
+    assert is_finished(run, tmp_path)
+    assert seconds_of(run, tmp_path) == 10
+
+
+def test_what_is_left_is_told_from_what_is_done():
+    a, b = planned(), Run("quick", Group("z", "y", {}), {"seed": 0})
+    assert seconds_left([(a, 0.0), (a, 4.0), (b, 0.0)], {"x-y": [10.0, 20.0]}) == 15 + 11 + 15
+    assert seconds_left([(a, 99.0)], {"x-y": [10.0]}) == 0
+    assert format_seconds(seconds_left([(a, 0.0)], {})) == "? min"
+    assert [format_seconds(seconds) for seconds in (59, 7100, 7300)] == ["1 min", "118 min", "2:02 h"]
+
+
+def test_settings_as_words():
+    given = {"env": "LavaDoorKey", "teacher_mode": "uniform", "deterministic": True, "anneal_learning_rate": False}
+    assert flags(given) == [
+        "--env", "LavaDoorKey", "--teacher-mode", "uniform", "--deterministic", "--no-anneal-learning-rate",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_failed_run_is_named(tmp_path):
-    settings = {"method": "ppo", "device": "nowhere", "iterations": 1, "seed": 0}
-    with pytest.raises(InputError, match="x-seed0 ended with exit code 2"):
-        run_unfinished([Run("x", settings)], tmp_path, jobs=1)
-    assert "device 'nowhere' cannot be used" in (tmp_path / "x-seed0.log").read_text()
+    run = planned(device="nowhere", iterations=1)
+    with pytest.raises(InputError, match="quick/x-y-seed0 ended with exit code 2"):
+        run_unfinished([run], tmp_path, jobs=1)
+    assert "device 'nowhere' cannot be used" in (tmp_path / "x-y-seed0.log").read_text()
