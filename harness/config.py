@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -22,7 +24,10 @@ from harness.cli import InputError, Parser
 from harness.files import read_text
 from harness.find import BUILT_IN, find_task
 from harness.workers import count_cores
+from llm.secret import Secret
 
+KEY_ENV = "OPENAI_API_KEY"
+KEY_FIELD = re.compile(r"(?i)(?:api[-_]?key|authorization|access[-_]?token|secret|password)['\"]?\s*:")  # in a body
 METHODS = ("llm4teach", "llm-only", "hierarchical", "ppo")
 LARGEST: dict[Any, float] = {"int": 2**63 - 1, "float": torch.finfo(torch.float32).max}  # that torch computes with
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -92,9 +97,7 @@ class Config:
     teacher_url: str = setting(
         "", "OpenAI-compatible endpoint to query for what the book lacks, http://.../v1", changeable=True
     )
-    teacher_key_env: str = setting(
-        "OPENAI_API_KEY", "environment variable with its key, if it needs one", changeable=True
-    )
+    teacher_key_env: str = setting(KEY_ENV, "environment variable with its key, if it needs one", changeable=True)
     teacher_samples: int = setting(10, "answers per state in mode soft; mode hard takes one", least=2, most=1000)
     teacher_temperature: float = setting(0.7, "of these answers; mode hard takes 0", least=0)
     teacher_examples: int = setting(5, "most examples in the prompt; the paper has 1", least=0, most=5)
@@ -272,7 +275,26 @@ def check_settings(config: Config) -> None:
         if least > -math.inf and not least <= value <= most:
             allowed = f"from {least:g} to {most:g}" if most < sys.float_info.max else f"at least {least:g} and finite"
             raise InputError(f"{flag(f.name)} is {value}; it must be {allowed}")
+    check_secrets(config)
     try:
         annealing.check_schedule(config.lambda_0, config.lambda_c, config.i1, config.i2)
     except ValueError as error:
         raise InputError(f"the schedule does not fit: {error}; see --lambda-0, --lambda-c, --i1 and --i2") from None
+
+
+def check_secrets(config: Config) -> None:
+    """Raise InputError where a key stands in the settings, which are kept in config.json; none of it is shown."""
+    name = config.teacher_key_env
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or (config.queries_llm and name not in (*os.environ, KEY_ENV)):
+        raise InputError(
+            "--teacher-key-env names no environment variable that is set; it takes a variable's name, such as "
+            f"{KEY_ENV}, and not the key itself"
+        )
+    key = os.environ.get(name, "")
+    for f in fields(config):
+        text = str(getattr(config, f.name))
+        if (len(key) >= Secret.shortest and key in text) or (f.name == "teacher_body" and KEY_FIELD.search(text)):
+            raise InputError(
+                f"{flag(f.name)} holds a key, and would keep it in config.json; leave the key to the environment "
+                f"variable {KEY_ENV}, or the one that --teacher-key-env names"
+            )

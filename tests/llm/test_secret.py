@@ -8,7 +8,9 @@ import string
 from urllib.parse import quote
 
 import pytest
+from helpers import refused
 
+from harness.config import check_settings, configure
 from llm.secret import Secret
 
 KEY = "sk-Canary_1+2/3=4567.89"
@@ -91,3 +93,40 @@ def test_a_key_that_no_header_holds(key):
     with pytest.raises(ValueError, match="set it again") as raised:
         Secret(key)
     assert key not in str(raised.value)
+
+
+KEY = "sk-9fQ2xK7vB1mT4zR8"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"teacher_body": f'{{"user": "{KEY}"}}'},
+        {"teacher_body": '{"api_key": "another-one-9281"}'},
+        {"teacher_body": "{'Authorization': Bearer another-one-9281}"},
+        {"teacher_key_env": "sk-another-one-9281"},
+        {"teacher_key_env": "hf_another_one_9281", "teacher_url": "http://127.0.0.1:9/v1", "teacher_model": "m"},
+        {"teacher_model": KEY},
+        {"teacher_model": "m", "teacher_url": f"http://127.0.0.1:9/{KEY}/v1"},
+        {"replies": f"{KEY}.jsonl"},
+        {"run_dir": f"runs-{KEY}"},
+    ],
+    ids=str,
+)
+def test_a_key_among_the_settings_is_refused_and_kept_nowhere(settings, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    arguments = [part for name, value in settings.items() for part in ("--" + name.replace("_", "-"), value)]
+    line = refused(capsys, *arguments)
+    assert "environment variable" in line
+    assert KEY not in line
+    assert "9281" not in line
+    assert not any(tmp_path.rglob("*"))
+
+
+def test_a_key_may_stand_in_a_variable_of_any_name(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    settings = {"teacher_url": "http://127.0.0.1:9/v1", "teacher_model": "m", "teacher_key_env": "MY_KEY"}
+    check_settings(configure({**settings, "teacher_body": '{"max_tokens_to_keep": 3, "tokens": {"a": 1}}'}))
+    monkeypatch.setenv("MY_KEY", "m")  # what may be a word is no key that could be found
+    check_settings(configure(settings))
