@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from navpick.lab import NOISE, Settings
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
     """Run a simulator in this process: answer what comes through the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
     os.environ["NAVPICK_LOG"] = errors  # a simulator that ends the process says there why
     try:
@@ -45,7 +45,10 @@ class ProcessEnv:
         self.process = context.Process(
             target=serve, args=(theirs, task, split, settings, self.errors.name), daemon=True
         )
+        resource_tracker.ensure_running()  # whose start would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the child: Ctrl-C is for the trainer
         self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.started = False
 
