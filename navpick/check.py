@@ -26,11 +26,12 @@ from packaging.requirements import Requirement
 from harness.cli import Parser, errors_in_one_line
 from navpick.dataset import HOME, HabitatError, check_dataset, find_files
 from navpick.envs import HabitatEnv, describe
-from navpick.lab import INSTALL, Settings
+from navpick.lab import INSTALL, Settings, cure
 from navpick.layout import NO_STOP, STOP
 from navpick.processes import ProcessEnv
 from navpick.rendering import RenderingError, choose_renderer, gpu_device_id, try_rendering
 
+WORKED = "docs/habitat.md says which versions worked together"
 SPLITS = ("train", "val")
 
 
@@ -70,9 +71,7 @@ def find_sim() -> str:
     try:
         version, bullet = run_python("import habitat_sim as s; print(s.__version__, s.built_with_bullet)").split()
     except HabitatError as error:
-        raise HabitatError(
-            f"habitat-sim cannot be imported ({error}): {INSTALL}, or build it yourself, see docs/habitat.md"
-        ) from None
+        raise HabitatError(f"habitat-sim cannot be imported ({error}): {cure(error)}; {WORKED}") from None
     if bullet != "True":
         raise HabitatError(
             f"habitat-sim {version} was built without Bullet, and nothing can be picked up without physics: "
@@ -87,10 +86,7 @@ def find_lab() -> str:
         run_python("import habitat; print()")
         return metadata.version("habitat-lab")
     except (HabitatError, metadata.PackageNotFoundError) as error:
-        raise HabitatError(
-            f"habitat-lab cannot be imported ({error}): {INSTALL}, or pip install habitat-lab==0.3.320260507, which "
-            "was tried on Python 3.11 with numpy 1.26.4 and gym 0.23.0"
-        ) from None
+        raise HabitatError(f"habitat-lab cannot be imported ({error}): {cure(error)}; {WORKED}") from None
 
 
 def find_pinned(package: str) -> str:

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from navpick.dataset import HOME, HabitatError, check_dataset
 from navpick.layout import IMAGE_SIDE
 
 INSTALL = "conda env create -f environment.yml"
+CURES = {  # what an error says where Habitat is installed and cannot be imported -> what to do
+    r"lib(EGL|OpenGL|GLdispatch)\.": "apt-get install libegl1 libopengl0, or conda install -c conda-forge libglvnd",
+    "squeeze out": "pip install 'opencv-python<5', which habitat-lab was written for",
+    r"numpy|_ARRAY_API": "pip install numpy==1.26.4, which habitat-lab was written for",
+}
 FILM_SIDE = 256
 TASKS = {  # habitat-lab's configuration of each
     "habitat-navpick": "benchmark/rearrange/skills/pick.yaml",
@@ -69,10 +75,14 @@ def import_habitat() -> Any:
 
             import navpick.simulator  # noqa: F401
     except Exception as error:  # a build for another numpy, say, raises something else than ImportError
-        raise HabitatError(
-            f"Habitat cannot be imported ({error}); {INSTALL}, and then conda activate llm4teach"
-        ) from None
+        raise HabitatError(f"Habitat cannot be imported ({error}): {cure(error)}") from None
     return habitat
+
+
+def cure(error: Exception) -> str:
+    """Return what to do where Habitat is installed and its import ends in an error."""
+    known = (advice for pattern, advice in CURES.items() if re.search(pattern, str(error)))
+    return next(known, f"{INSTALL}, and then conda activate llm4teach")
 
 
 def check(folder: Path) -> None:

@@ -166,3 +166,26 @@ def test_the_real_thing(capsys, monkeypatch):
     lines, sentences, code = report(capsys, "--renderer", "cpu", "--habitat-data", HOME.name)
     assert (sentences, code) == ([], 0)
     assert "The robot sees" in lines["episode"]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("libEGL.so.1: cannot open shared object file: No such file or directory", "apt-get install libegl1"),
+        ("libOpenGL.so.0: cannot open shared object file: No such file or directory", "libopengl0"),
+        ("cannot select an axis to squeeze out which has size not equal to one", "opencv-python<5"),
+        ("module 'numpy' has no attribute 'long'", "numpy==1.26.4"),
+        ("A module compiled using NumPy 1.x cannot be run; _ARRAY_API not found", "numpy==1.26.4"),
+        ("mutable default <class 'B'> for field b is not allowed: use default_factory", "conda env create"),
+    ],
+)
+def test_what_cannot_be_imported_has_its_own_advice(installed, capsys, monkeypatch, error, advice):
+    def fails(code):
+        raise HabitatError(error)
+
+    monkeypatch.setattr(check, "run_python", fails)
+    _, sentences, code = report(capsys)
+    assert code == 2
+    for package, sentence in zip(("habitat-lab", "habitat-sim"), sentences):
+        assert f"{package} cannot be imported ({error}): " in sentence
+        assert advice in sentence
