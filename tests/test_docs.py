@@ -184,6 +184,46 @@ def test_tables_are_those_of_the_results(page):
         assert table.strip() in (ROOT / name).read_text(encoding="utf-8"), name
 
 
+MEASURED = re.compile(
+    r"(?<![\w.,/-])(\d[\d,]*(?:\.\d+)?)(?: ± [\d.]+)?[ -]?"
+    r"(?:%|k\b|thousand|million|ms\b|MiB|GiB|MB|GB|s\b|seconds?|minutes?|hours?|times\b|images|steps)"
+)
+SETTINGS = {  # sections whose numbers were chosen, by the paper or by us, or are made up
+    ("README.md", "Where we differ"),
+    ("docs/differences.md", "The tasks"),
+    ("docs/differences.md", "The student and its training"),
+    ("docs/own_task.md", "What goes wrong"),
+    ("docs/workers.md", "Several machines"),
+}
+
+
+def unsupported_numbers(text, tables):
+    """Heading and numbers of every section that tells what no table has and no command in the section makes."""
+    shown = re.sub(r"(?s)<!-- results/\S+ -->.*?<!-- end -->", "", text)
+    first, *rest = re.split(r"(?m)^#{2,} (.*)$", shown)
+    for heading, body in (("", first), *zip(rest[::2], rest[1::2])):
+        numbers = MEASURED.findall(re.sub(r"(?ms)^```.*?^```|`[^`\n]*`", "", body))
+        missing = [n for n in numbers if not re.search(rf"(?<![\d.,]){re.escape(n)}(?![\d.,]*\d)", tables)]
+        if missing and not any("python " in piece for piece in code(body)):
+            yield heading, missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_measured_number_is_a_tables_or_has_its_command_beside_it(page):
+    tables = "\n".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("results/**/*.md")))
+    found = dict(unsupported_numbers(PAGES[page], tables))
+    assert {heading: numbers for heading, numbers in found.items() if (page, heading) not in SETTINGS} == {}
+
+
+def test_a_number_from_nowhere_is_found():
+    page = "# Page\n\n## Here\nIt takes 12 minutes and has 97.3 ± 1 %.\n\n## There\nIt has 5 %.\n"
+    assert list(unsupported_numbers(page, "| 5 % |")) == [("Here", ["12", "97.3"])]
+    assert list(unsupported_numbers(page, "| 12 | 197.3 | 5 |")) == [("Here", ["97.3"])]
+    assert list(unsupported_numbers(page.replace("It takes", "`python it.py` takes"), "5")) == []
+    table = "<!-- results/a.md -->\n97 %\n<!-- end -->\n"
+    assert list(unsupported_numbers(table + "```sh\nsleep 12 minutes\n```\n", "")) == []
+
+
 def test_every_metric_is_explained():
     told = PAGES["docs/metrics.md"]
     names = ["iteration", "steps", "lambda", "return", "success", "length", "steps_per_second"]
