@@ -4,7 +4,7 @@
     python -m evidence.rooms --budget quick --seeds 2
 
 A room is its walls, doors, keys and lava, and where the agent starts. Two rooms are copies but for their colours if a
-permutation of colours makes them equal.
+permutation of the colours of doors and keys makes them equal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from minigrid.core.constants import OBJECT_TO_IDX
 
 from evidence.pages import write_table
 from evidence.plan import BUDGETS, ROOT, TASKS
@@ -36,9 +37,10 @@ def draw_room(env: Any, seed: int) -> Room:
     env.reset(seed=seed)
     cells = env.grid.encode()  # of each cell kind, colour and state
     start = bytes((*map(int, env.agent_pos), env.agent_dir))
-    _, first, which = np.unique(cells[..., 1], return_index=True, return_inverse=True)
+    colored = np.isin(cells[..., 0], [OBJECT_TO_IDX["door"], OBJECT_TO_IDX["key"]])  # an empty cell has red's number
+    _, first, which = np.unique(cells[colored, 1], return_index=True, return_inverse=True)
     renamed = cells.copy()
-    renamed[..., 1] = np.argsort(np.argsort(first))[which].reshape(cells.shape[:2])  # in order of appearance
+    renamed[colored, 1] = np.argsort(np.argsort(first))[which]  # in order of appearance
     return Room(cells.tobytes() + start, renamed.tobytes() + start)
 
 

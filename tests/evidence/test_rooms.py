@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from minigrid.core.constants import OBJECT_TO_IDX
 
 from evidence import rooms
 from harness.cli import InputError
@@ -14,7 +15,7 @@ def env():
 
 
 class Recolored:
-    """An environment whose rooms have other colours."""
+    """An environment whose doors and keys have other colours."""
 
     def __init__(self, env, colors):
         self.env, self.colors = env, colors
@@ -25,7 +26,8 @@ class Recolored:
 
     def encode(self):
         cells = self.env.grid.encode().copy()
-        cells[..., 1] = np.array(self.colors)[cells[..., 1]]
+        doors_and_keys = np.isin(cells[..., 0], [OBJECT_TO_IDX["door"], OBJECT_TO_IDX["key"]])
+        cells[doors_and_keys, 1] = np.array(self.colors)[cells[doors_and_keys, 1]]
         return cells
 
 
