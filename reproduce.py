@@ -6,7 +6,7 @@
     python reproduce.py tables                         # runs nothing: tables and pictures anew, from results/ alone
 
     table3      four methods and a control without an LLM on four tasks: their scores, beside the paper's numbers
-    fig3        the same runs: success over environment steps, and when they learn
+    fig3        the same runs: return over environment steps, and when they learn
     control     the same runs: what the LLM adds to a teacher that spreads evenly over the menu
     aggregate   the same runs: over all tasks, and the share of runs above each height
     fig4        hard, soft and log-probability teachers on DivergedDoorKey
@@ -69,6 +69,18 @@ def groups_of(name: str, budget: Budget) -> list[Group]:
     return list({group.name: group for group in own}.values())
 
 
+def groups_with_runs(name: str, cells: tables.Cells) -> list[Group]:
+    """Return the groups that a target shows and that have runs; [] where nothing is there but runs of Table 3.
+
+    Other targets compare with Table 3's runs; without any of their own there is nothing to compare.
+    """
+    budget = BUDGETS[cells.budget]
+    main = {group.name for group in plan.main_groups(budget)}
+    added = {group.name for group in TARGETS[name].groups(budget)} - main
+    groups = [group for group in groups_of(name, budget) if cells.rows(group)]
+    return groups if not added or added & {group.name for group in groups} else []
+
+
 SHORT = ("quick", "default")
 MAIN: Any = {"groups": plan.main_groups, "seeds": lambda budget: budget.seeds}
 LONG: Any = {"seeds": lambda budget: 3}  # of runs that take hours
@@ -105,11 +117,11 @@ def plan_targets(names: Sequence[str], budget: str, seeds: int | None, data: Pat
 
 
 def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
-    """Write the tables and pictures of targets that there are runs for, and the claims; print the tables."""
+    """Write the tables and pictures of targets that there are runs for; print the tables."""
     cells = tables.Cells(results, budget)
     for name in names:
         target, folder = TARGETS[name], results.folder / budget
-        groups = [group for group in groups_of(name, BUDGETS[budget]) if cells.rows(group)]
+        groups = groups_with_runs(name, cells)
         if groups:
             text = target.table(cells, groups)
             description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
@@ -118,6 +130,10 @@ def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
                 target.draw(folder / name, cells, groups)
             pictures = f", {name}.png, {name}.pdf" if target.draw else ""
             print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
+
+
+def write_claims(results: Results) -> None:
+    """Write the tables of what the paper claims and of what we assert."""
     judged = "Adjusted by Holm's method over this table. Undecided: the runs allow more than one outcome."
     write_table(results.folder / "claims.md", f"**What the paper claims.** {judged}", claims_table(results))
     write_table(results.folder / "assertions.md", f"**What we assert.** {judged}", assertions_table(results))
@@ -151,8 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if given.target == "tables":
+            results = Results(given.results)
             for budget in given.budgets:
-                write_targets(names_of("all", budget), budget, Results(given.results))
+                write_targets(names_of("all", budget), budget, results)
+            write_claims(results)
             return
         (budget,) = given.budgets
         names = names_of(given.target, budget)
@@ -170,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if is_finished(run, runs_dir):
                 results.add(run, runs_dir / run.folder)
         results.write()
-        write_targets(names, budget, Results(given.results))  # from what a reader finds there
+        results = Results(given.results)  # what a reader finds there
+        write_targets(names, budget, results)
+        write_claims(results)
     except KeyboardInterrupt:
         print("stopped; what was run is kept, the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
