@@ -21,7 +21,7 @@ CURVE = ("steps", "return", "success")  # of EPISODES training episodes
 NUMBERS = (
     "seed", "return", "length", "success", "teacher_return", "teacher_length", "teacher_success", "invalid_share",
     "teacher_entropy", "no_advice_share", "horizon", "steps", "auc_return", "auc_success", "steps_to_50",
-    "steps_to_90", "cores", "seconds", "memory_mib", "requests", "prompt_tokens", "completion_tokens",
+    "steps_to_90", "seconds", "memory_mib", "requests", "prompt_tokens", "completion_tokens",
 )  # fmt: skip
 
 
@@ -33,7 +33,6 @@ class Results:
         self.folder = folder
         self.rows: dict[str, Row] = {}
         self.episodes: dict[str, dict[str, np.ndarray]] = {}
-        self.curves: dict[str, np.ndarray] = {}
         for row in read_csv(folder / "runs.csv"):
             self.rows[row["run"]] = {k: json.loads(v) if k in NUMBERS and v else v for k, v in row.items()}
         grouped: dict[tuple[str, str], list[list[float]]] = {}
@@ -45,7 +44,7 @@ class Results:
         points: dict[str, list[list[float]]] = {}
         for row in read_csv(folder / "curves.csv.gz"):
             points.setdefault(row["run"], []).append([float(row[name]) for name in CURVE])
-        self.curves = {run: np.array(own) for run, own in points.items()}
+        self.curves: dict[str, np.ndarray] = {run: np.array(own) for run, own in points.items()}
 
     def add(self, run: Run, folder: Path) -> None:
         """Measure a finished run, in the place of one of the same name."""

@@ -43,6 +43,15 @@ def test_groups_are_told_apart_by_budget_and_in_the_order_of_seeds(make_results)
     assert column(results.select("default", "LavaDoorKey-ppo"), "teacher_return") == []
 
 
+def test_a_run_that_went_on_elsewhere_can_be_read(make_results, tmp_path):
+    results = make_results(GROUPS[:1], 1)
+    (row,) = results.rows.values()
+    row["cores"] = "2, 16"
+    results.write()
+    (again,) = Results(tmp_path / "results").rows.values()
+    assert again["cores"] == "2, 16"
+
+
 def test_no_files_are_no_runs(tmp_path):
     assert Results(tmp_path).rows == {}
     with pytest.raises(FileNotFoundError):
