@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from evidence.measure import EPISODES
-from evidence.plan import ARMS, QWEN, TASKS, Group
-from evidence.results import CURVE, EPISODE, column
+from evidence.plan import ARMS, BUDGETS, QWEN, TASKS, Group
+from evidence.results import CURVE, column
 from evidence.statistics import FEWEST, bootstrap, iqm, profile, two_level_interval
 from evidence.tables import Cells
 from harness.files import atomically
@@ -54,7 +54,8 @@ def open_figure(
         named = {}
         for panel in panels.flat:
             named.update({label: handle for handle, label in zip(*panel.get_legend_handles_labels())})
-        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=3)
+        rows = -(-len(named) // 3)
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=-(-len(named) // rows))
         figure.supxlabel(f"{x}\n{note}", fontsize=14)
         figure.supylabel(y, fontsize=17)
         for form, metadata in METADATA.items():
@@ -76,14 +77,10 @@ def draw_curve(panels: Sequence[Any], cells: Cells, group: Group, name: str) -> 
     """Draw a column of the training curves of a group into both panels; return where it ends.
 
     From FEWEST seeds on their interquartile mean with its 95 % bootstrap interval; of fewer every seed as a thin line.
-    All end where the shortest seed ends.
     """
     color, line, mark = STYLES[group.arm]
-    curves = [cells.results.curves[row["run"]] for row in cells.rows(group)]
-    end = min(curve[-1, 0] for curve in curves)
-    steps = np.unique(np.r_[np.linspace(0, end, 150)[1:], np.geomspace(min(end, 1000), end, 150)])
-    heights = np.stack([np.interp(steps, curve[:, 0], curve[:, CURVE.index(name)]) for curve in curves])  # (n, steps)
-    enough = len(curves) >= FEWEST
+    steps, heights = align_curves([cells.results.curves[row["run"]] for row in cells.rows(group)], name)
+    enough = len(heights) >= FEWEST
     low, high = bootstrap([heights], lambda samples: iqm(samples[0], axis=0)) if enough else (None, None)
     for panel in panels:
         style = {"color": color, "linestyle": line, "marker": mark, "markevery": (0.03, 0.16), "markersize": 8}
@@ -94,21 +91,36 @@ def draw_curve(panels: Sequence[Any], cells: Cells, group: Group, name: str) -> 
         else:
             for own in heights:
                 panel.plot(steps, own, label=label, **{**style, "linewidth": 1.2, "markersize": 5})
-    return end
+    return steps[-1]
+
+
+def align_curves(curves: Sequence[np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps that are dense on both scales, and a column of curves there, (n, steps).
+
+    They begin where all curves have begun and end with the longest; a shorter one goes on with its last value, as in
+    the area under a curve: those that learn late are the longest, and would be cut off with the shortest.
+    """
+    begin, end = max(curve[0, 0] for curve in curves), max(curve[-1, 0] for curve in curves)
+    steps = np.unique(np.r_[np.linspace(begin, end, 150), np.geomspace(begin, end, 150)])
+    return steps, np.stack([np.interp(steps, curve[:, 0], curve[:, CURVE.index(name)]) for curve in curves])
 
 
 def draw_score(panel: Any, at: float, cells: Cells, group: Group, name: str, actor: str) -> None:
     """Draw the score in the evaluation rooms beside the curves: the mark of a student is full, of its teacher empty."""
-    episodes = [cells.results.episodes[row["run"]] for row in cells.rows(group)]
-    rooms = [own[actor][:, 1 + EPISODE.index(name)] for own in episodes if actor in own]
+    rooms = cells.rooms(group, name, actor)
     if rooms:
-        mean = float(np.mean([own.mean() for own in rooms]))
-        ends = two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean)
+        mean, low, high = find_interval(rooms)
         color, _, mark = STYLES[group.arm]
         panel.errorbar(
-            at, mean, [[mean - ends[0]], [ends[1] - mean]], color=color, marker=mark, markersize=9, capsize=4,
+            at, mean, [[mean - low], [high - mean]], color=color, marker=mark, markersize=9, capsize=4,
             markerfacecolor=color if actor == "student" else "white",
         )  # fmt: skip
+
+
+def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Return the mean over seeds and rooms and the ends of its interval, which with few seeds are the mean itself."""
+    mean = float(np.mean([own.mean() for own in rooms]))
+    return mean, *(two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean))
 
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
@@ -120,7 +132,8 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
     titles = [f"{task}, {scale}" for task in tasks for scale in ("linear steps", "logarithmic")]
     note = (
         f"{describe(cells, groups)}; a point: {EPISODES} training episodes; line: interquartile mean, band: 95 %\n"
-        "bootstrap; thin lines: single seeds; at the right and grey: evaluation rooms, students full, teachers empty"
+        "bootstrap; thin lines: single seeds; a run that has ended goes on with its last point\n"
+        "at the right and grey: evaluation rooms, students full, teachers empty"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
         for task, linear, log in zip(tasks, panels[::2], panels[1::2]):
@@ -139,15 +152,9 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
 
 def draw_teacher(panels: Sequence[Any], cells: Cells, groups: Sequence[Group], name: str) -> None:
     """Draw the paper's LLM alone, in the evaluation rooms, as a band over the same axis: it does not learn."""
-    alone = [group for group in groups if group.arm in ("llm-only", "llm4teach")][:1]
-    rooms = [
-        cells.results.episodes[row["run"]]["teacher"][:, 1 + EPISODE.index(name)]
-        for g in alone
-        for row in cells.rows(g)
-    ]
-    if rooms:
-        mean = float(np.mean([own.mean() for own in rooms]))
-        low, high = two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean)
+    taught = [group for group in groups if group.arm in ("llm-only", "llm4teach")]
+    if taught:
+        mean, low, high = find_interval(cells.rooms(taught[0], name, "teacher"))
         for panel in panels:
             panel.axhspan(low, high, color=TEACHER, alpha=0.15, linewidth=0)
             panel.axhline(mean, color=TEACHER, linestyle=(0, (5, 3)), linewidth=1.5, label="teacher alone")
@@ -160,11 +167,16 @@ draw_groups = partial(draw_curves, name="success")
 # --------------------------------------------------------------------------------------------------- profiles, teachers
 
 
+def name_area(cells: Cells) -> str:
+    """Return the title of a panel that shows areas under the curve of success."""
+    return f"mean success, first {BUDGETS[cells.budget].horizon // 1000}k steps"
+
+
 def draw_profile(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
     """Draw performance profiles over all tasks: the share of runs above each height."""
     heights = np.linspace(0, 1, 201)
     note = f"{describe(cells, groups)} of each of {len(TASKS)} tasks, which count the same; band: 95 % bootstrap"
-    titles = ["mean success of the first steps", "return at the end"]
+    titles = [name_area(cells), "return at the end"]
     with open_figure(path, titles, note, "height", "share of runs above") as panels:
         for arm in list(ARMS)[1:]:
             color, line, mark = STYLES[arm]
@@ -186,7 +198,7 @@ def draw_faulty(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
     """Draw when students of faulty teachers learn over their teachers' own return: a point a book."""
     kinds = {"flipped": ("wrong answers", RED, "^"), "questions": ("few answers", SKY, "o")}
     note = f"{describe(cells, groups)} a level; lines: median of runs without such a teacher; crosses: at least so many"
-    titles = ["mean success of the first steps", "steps until 90 % stay, thousands"]
+    titles = [name_area(cells), "steps until 90 % stay, thousands"]
     with open_figure(path, titles, note, "return of the teacher itself", "", sharey=False) as panels:
         for kind, (label, color, mark) in kinds.items():
             rows = [row for group in groups if group.arm.startswith(kind) for row in cells.rows(group)]

@@ -76,14 +76,19 @@ class Cells(NamedTuple):
         """Return how many seeds there are."""
         return str(len(self.rows(group)))
 
+    def rooms(self, group: Group | str, name: str, actor: str) -> list[np.ndarray]:
+        """Return a score of an actor in each evaluation room, by seed; seeds without that actor are left out."""
+        episodes = [self.results.episodes[row["run"]] for row in self.rows(group)]
+        return [own[actor][:, 1 + EPISODE.index(name)] for own in episodes if actor in own]
+
     def final(self, group: Group | str, name: str, actor: str = "") -> str:
         """Format a final score of an actor: the mean over seeds and rooms, with an interval over both.
 
         By default it is the student's, of the LLM alone the teacher's.
         """
-        episodes = [self.results.episodes[row["run"]] for row in self.rows(group)]
-        actor = actor or ("student" if any("student" in own for own in episodes) else "teacher")
-        rooms = [own[actor][:, 1 + EPISODE.index(name)] for own in episodes if actor in own]
+        if not actor:
+            actor = "student" if self.rooms(group, name, "student") else "teacher"
+        rooms = self.rooms(group, name, actor)
         numbers = [float(own.mean()) for own in rooms]
         interval = two_level_interval(rooms) if len(rooms) >= FEWEST else None
         return format_cell(numbers, name, np.mean, interval)
@@ -220,9 +225,11 @@ def aggregate_table(cells: Cells, groups: Sequence[Group]) -> str:
             middle = float(iqm(np.concatenate(strata)))
             interval = bootstrap(strata, lambda samples: iqm(np.concatenate(samples))) if fewest >= FEWEST else None
             texts.append(format_cell([middle], name, np.mean, interval))
+            if arm == "llm4teach" or fewest < FEWEST:
+                texts.append("-")
+                continue
             chance, (low, high) = improvement(pairs)
-            compared = arm != "llm4teach" and fewest >= FEWEST
-            texts.append(f"{chance:.2f} [{low:.2f}, {high:.2f}]" if compared else "-")
+            texts.append(f"{chance:.2f} [{low:.2f}, {high:.2f}]")
         lines.append([arm, str(fewest), *texts])
     heads = "method, seeds a task, IQM of mean success of the first steps, LLM4Teach is above it with probability"
     return format_table(heads + ", IQM of the return at the end, LLM4Teach is above it with probability", lines)

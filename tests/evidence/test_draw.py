@@ -1,9 +1,11 @@
 """Every kind of figure is drawn, also from few seeds and runs that never learn; the same runs give the same bytes."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import reproduce
+from evidence.draw import align_curves
 from evidence.plan import BUDGETS
 from evidence.tables import Cells
 
@@ -21,3 +23,12 @@ def test_a_figure_is_drawn(name, seeds, tmp_path, make_results):
     with Image.open(tmp_path / "first.png") as figure:
         assert figure.width == 1200
         assert figure.height > 500
+
+
+def test_curves_begin_where_all_have_begun_and_go_on_with_their_last_value():
+    early = np.array([[100, 0.0, 0.0], [300, 0.5, 0.4]])
+    late = np.array([[200, 0.0, 0.0], [400, 0.5, 0.4], [600, 0.9, 0.8]])
+    steps, heights = align_curves([early, late], "success")
+    assert (steps[0], steps[-1]) == (200, 600)
+    assert heights[:, 0].tolist() == pytest.approx([0.2, 0.0])
+    assert heights[:, -1].tolist() == pytest.approx([0.4, 0.8])
