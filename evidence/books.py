@@ -25,12 +25,9 @@ def write_faulty_book(path: Path) -> None:
     """Write the book `flipped-PERCENT-SEED.jsonl` or `questions-COUNT-SEED.jsonl`; raises InputError."""
     named = re.fullmatch(r"(flipped|questions)-(\d+)-(\d+)", path.stem)
     if not named:
-        raise InputError(f"{path.stem} is no book; a name is flipped-PERCENT-SEED or questions-COUNT-SEED")
-    recorded, number, rng = (
-        read_replies(ROOT / "replies" / f"{FAULTY}.jsonl"),
-        int(named[2]),
-        random.Random(int(named[3])),
-    )
+        raise InputError(f"{path.stem} is not the name of a book; one is flipped-PERCENT-SEED or questions-COUNT-SEED")
+    recorded = read_replies(ROOT / "replies" / f"{FAULTY}.jsonl")
+    number, rng = int(named[2]), random.Random(int(named[3]))
     answers = flip(recorded, number / 100, rng) if named[1] == "flipped" else withhold(recorded, number, rng)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomically(path) as part:

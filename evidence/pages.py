@@ -16,7 +16,8 @@ def write_table(path: Path, heading: str, text: str, root: Path = ROOT) -> None:
     A page shows a table between two lines, <!-- results/default/table3.md --> and <!-- end -->, any number of times.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{heading}\n\n{text}")
+    with atomically(path) as part:
+        part.write_text(f"{heading}\n\n{text}", encoding="utf-8")
     marker = f"<!-- {Path(os.path.relpath(path, root)).as_posix()} -->\n"
     shown = re.compile(re.escape(marker) + r"(?:(?!<!-- ).)*(?=<!-- end -->)", re.DOTALL)  # not past another marker
     for page in (*root.glob("README.md"), *root.glob("docs/*.md")):

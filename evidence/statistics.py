@@ -130,8 +130,8 @@ def holm(ps: Sequence[float]) -> np.ndarray:
 def judge(comparisons: Sequence[Comparison]) -> list[str]:
     """Return how each first sample is to the second: higher, lower, level (within the margin), or undecided.
 
-    Adjusted over all that are judged together. A censored number is greater than the one that stands for it: what
-    follows from it stands only where it would stand with any greater one. "few seeds" where there are too few.
+    Adjusted over all that are judged together. A censored number stands for a greater one, so it can show that its
+    sample is higher, and never that it is lower or level. "few seeds" where there are too few.
     """
     compared = [c for c in comparisons if c.first.can_be_compared and c.second.can_be_compared]
     adjusted = iter(holm([p for c in compared for p in p_values(c)]).reshape(-1, 2).tolist())

@@ -44,5 +44,5 @@ def test_the_same_name_makes_the_same_book(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["flipped-50", "questions-x-0", "../flipped-1-1x"])
 def test_another_name_is_refused(name, tmp_path):
-    with pytest.raises(InputError, match="is no book"):
+    with pytest.raises(InputError, match="is not the name of a book"):
         books.write_faulty_book(tmp_path / f"{name}.jsonl")
