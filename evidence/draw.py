@@ -125,14 +125,14 @@ def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
     """Draw a column of training over environment steps: for each task a panel with linear steps, and one with log."""
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
     titles = [f"{task}, {scale}" for task in tasks for scale in ("linear steps", "logarithmic")]
     note = (
-        f"{describe(cells, groups)}; a point: {EPISODES} training episodes; line: interquartile mean, band: 95 %\n"
-        "bootstrap; thin lines: single seeds; a run that has ended goes on with its last point\n"
+        f"{describe(cells, groups)}; a point: {EPISODES} training episodes; thin lines: single seeds\n"
+        "line: interquartile mean, band: 95 % bootstrap; a run that has ended goes on with its last point\n"
         "at the right and grey: evaluation rooms, students full, teachers empty"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
@@ -143,7 +143,10 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
                 for actor in ("student", "teacher"):
                     draw_score(linear, end * (1 + 0.04 * place), cells, group, name, actor)
             draw_teacher((linear, log), cells, [group for group in groups if group.task == task], name)
+            linear.locator_params(axis="x", nbins=5)
             log.set_xscale("log")
+            log.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            log.xaxis.set_minor_formatter(NullFormatter())  # which has labels where there is less than a decade
             for panel in (linear, log):
                 panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
             low = min(0.0, linear.get_ylim()[0]) if name == "return" and task not in TASKS else -0.03
