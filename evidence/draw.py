@@ -125,7 +125,7 @@ def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
     """Draw a column of training over environment steps: for each task a panel with linear steps, and one with log."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
@@ -145,12 +145,19 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
             draw_teacher((linear, log), cells, [group for group in groups if group.task == task], name)
             linear.locator_params(axis="x", nbins=5)
             log.set_xscale("log")
-            log.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            log.xaxis.set_minor_formatter(NullFormatter())  # which has labels where there is less than a decade
-            for panel in (linear, log):
-                panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
+            linear.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
+            label_steps(log.xaxis)
             low = min(0.0, linear.get_ylim()[0]) if name == "return" and task not in TASKS else -0.03
             linear.set_ylim(low, max(1.03, linear.get_ylim()[1]) if task not in TASKS else 1.03)
+
+
+def label_steps(axis: Any) -> None:
+    """Label a logarithmic axis of steps: 10k, 30k, 100k and so on."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())  # by default it labels where there is less than a decade
 
 
 def draw_teacher(panels: Sequence[Any], cells: Cells, groups: Sequence[Group], name: str) -> None:
@@ -201,7 +208,7 @@ def draw_faulty(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
     """Draw when students of faulty teachers learn over their teachers' own return: a point a book."""
     kinds = {"flipped": ("wrong answers", RED, "^"), "questions": ("few answers", SKY, "o")}
     note = f"{describe(cells, groups)} a level; lines: median of runs without such a teacher; crosses: at least so many"
-    titles = [name_area(cells), "steps until 90 % stay, thousands"]
+    titles = [name_area(cells), "steps until 90 % stay"]
     with open_figure(path, titles, note, "return of the teacher itself", "", sharey=False) as panels:
         for kind, (label, color, mark) in kinds.items():
             rows = [row for group in groups if group.arm.startswith(kind) for row in cells.rows(group)]
@@ -209,7 +216,7 @@ def draw_faulty(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
                 continue
             x = np.array([row["teacher_return"] for row in rows])
             panels[0].plot(x, [row["auc_success"] for row in rows], mark, color=color, label=label, alpha=0.7)
-            steps = np.array([row["steps_to_90"] or row["steps"] for row in rows]) / 1000
+            steps = np.array([row["steps_to_90"] or row["steps"] for row in rows])
             reached = np.array([row["steps_to_90"] != "" for row in rows])
             panels[1].plot(x[reached], steps[reached], mark, color=color, alpha=0.7)
             panels[1].plot(x[~reached], steps[~reached], "x", color=color, markersize=9)
@@ -218,8 +225,9 @@ def draw_faulty(path: Path, cells: Cells, groups: Sequence[Group]) -> None:
                 color, line, _ = STYLES[group.arm]
                 label = LABELS.get(group.arm, group.arm)
                 levels = [np.median(column(cells.rows(group), "auc_success"))]
-                levels.append(np.median([row["steps_to_90"] or row["steps"] for row in cells.rows(group)]) / 1000)
+                levels.append(np.median([row["steps_to_90"] or row["steps"] for row in cells.rows(group)]))
                 for panel, level in zip(panels, levels):
                     panel.axhline(level, color=color, linestyle=line, linewidth=1.5, label=label)
         panels[0].set_ylim(-0.03, 1.03)
         panels[1].set_yscale("log")
+        label_steps(panels[1].yaxis)
