@@ -20,10 +20,11 @@ from navpick.dataset import HOME, HabitatError, check_dataset
 from navpick.layout import IMAGE_SIDE
 
 INSTALL = "conda env create -f environment.yml"
-CURES = {  # what an error says where Habitat is installed and cannot be imported -> what to do
+CURES = {  # what an error says where Habitat is installed and does not work -> what to do
     r"lib(EGL|OpenGL|GLdispatch)\.": "apt-get install libegl1 libopengl0, or conda install -c conda-forge libglvnd",
     "squeeze out": "pip install 'opencv-python<5', which habitat-lab was written for",
     r"numpy|_ARRAY_API": "pip install numpy==1.26.4, which habitat-lab was written for",
+    "attribute 'sensors'": "pip install habitat-lab==0.3.320250127, which was written for this habitat-sim",
 }
 FILM_SIDE = 256
 TASKS = {  # habitat-lab's configuration of each
@@ -79,10 +80,9 @@ def import_habitat() -> Any:
     return habitat
 
 
-def cure(error: Exception) -> str:
-    """Return what to do where Habitat is installed and its import ends in an error."""
-    known = (advice for pattern, advice in CURES.items() if re.search(pattern, str(error)))
-    return next(known, f"{INSTALL}, and then conda activate llm4teach")
+def cure(error: Exception, otherwise: str = f"{INSTALL}, and then conda activate llm4teach") -> str:
+    """Return what to do about an error of Habitat where it is installed."""
+    return next((advice for pattern, advice in CURES.items() if re.search(pattern, str(error))), otherwise)
 
 
 def check(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from navpick.dataset import HabitatError
 from navpick.envs import HabitatEnv
-from navpick.lab import NOISE, Settings
+from navpick.lab import NOISE, Settings, cure
 
 
 def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
@@ -30,7 +30,8 @@ def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> 
     except EOFError:
         pass
     except Exception as error:
-        pipe.send(error if isinstance(error, HabitatError) else HabitatError(f"the simulator failed: {error!r}"))
+        told = (f"the simulator failed: {error!r}", cure(error, otherwise=""))
+        pipe.send(error if isinstance(error, HabitatError) else HabitatError("; ".join(filter(None, told))))
 
 
 class ProcessEnv:
