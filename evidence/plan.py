@@ -161,16 +161,22 @@ def student_groups(budget: Budget) -> list[Group]:
 def habitat_groups(budget: Budget) -> list[Group]:
     """Return the groups of Fig. 6: every method in the home that we bring, and in ReplicaCAD, whose data are not here.
 
-    Their settings are the task's own; one worker each, so that their number does not change what comes out. Plain PPO,
-    whose episodes are the longest, has as many environment steps as the others in fewer iterations.
+    Those that use options do so with scripted ones and, in the home, with the learned ones that ship, too. Settings are
+    the task's own; one worker each, so that their number does not change what comes out. Plain PPO, whose episodes are
+    the longest, has as many environment steps as the others in fewer iterations.
     """
-    places: dict[str, dict[str, Any]] = {"home": {}, "replicacad": {"habitat_data": "{data}"}}
+    places: dict[str, dict[str, Any]] = {
+        "home": {},
+        "home-learned": {"options": "learned"},
+        "replicacad": {"habitat_data": "{data}"},
+    }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
     return [
-        Group(task, arm, {**shared, **place, **settings, **fewer.get(arm, {})})
-        for task, place in places.items()
-        for arm, settings in ARMS.items()
+        Group(place, arm, {**shared, **settings, **method, **fewer.get(arm, {})})
+        for place, settings in places.items()
+        for arm, method in ARMS.items()
+        if not (arm == "ppo" and "options" in settings)
     ]
 
 

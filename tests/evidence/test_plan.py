@@ -3,7 +3,7 @@
 import pytest
 
 import reproduce
-from evidence.plan import BOOKS, BUDGETS, TASKS, find_horizon, main_groups, plan_runs
+from evidence.plan import ARMS, BOOKS, BUDGETS, TASKS, find_horizon, main_groups, plan_runs
 from evidence.runs import flags
 from harness.config import parse
 
@@ -42,9 +42,14 @@ def test_a_faulty_run_has_a_book_of_its_own():
 
 def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
     groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
-    assert {run.group.task for run in plan_runs("default", groups, 1)} == {"home"}
+    assert {run.group.task for run in plan_runs("default", groups, 1)} == {"home", "home-learned"}
     runs = plan_runs("default", groups, 1, tmp_path)
     assert {run.settings.get("habitat_data", "") for run in runs} == {"", str(tmp_path)}
+
+
+def test_plain_ppo_has_no_options_that_could_be_learned():
+    groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
+    assert {group.arm for group in groups if group.settings.get("options") == "learned"} == set(ARMS) - {"ppo"}
 
 
 def test_horizons():
