@@ -166,9 +166,9 @@ def habitat_groups(budget: Budget) -> list[Group]:
     the longest, has as many environment steps as the others in fewer iterations.
     """
     places: dict[str, dict[str, Any]] = {
-        "home": {},
-        "home-learned": {"options": "learned"},
-        "replicacad": {"habitat_data": "{data}"},
+        "navpick-home": {},
+        "navpick-home-learned": {"options": "learned"},
+        "navpick-replicacad": {"habitat_data": "{data}"},
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}

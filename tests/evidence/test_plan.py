@@ -42,7 +42,7 @@ def test_a_faulty_run_has_a_book_of_its_own():
 
 def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
     groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
-    assert {run.group.task for run in plan_runs("default", groups, 1)} == {"home", "home-learned"}
+    assert {run.group.task for run in plan_runs("default", groups, 1)} == {"navpick-home", "navpick-home-learned"}
     runs = plan_runs("default", groups, 1, tmp_path)
     assert {run.settings.get("habitat_data", "") for run in runs} == {"", str(tmp_path)}
 
@@ -54,4 +54,4 @@ def test_plain_ppo_has_no_options_that_could_be_learned():
 
 def test_horizons():
     assert find_horizon("paper", "LavaDoorKey") == 600_000
-    assert find_horizon("default", "home") == 300_000
+    assert find_horizon("default", "navpick-home") == 300_000
