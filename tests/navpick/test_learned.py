@@ -1,18 +1,20 @@
 """Learned options: read, taken for the scripted ones, shipped with a card."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
 import torch
 
 from harness.cli import InputError
-from harness.config import configure
+from harness.config import configure, parse
 from harness.run_files import read_weights, write_config, write_weights
 from harness.task import open_task
 from navpick import learned, options
 from navpick.dataset import HOME
-from navpick.layout import NUM_SENSORS
+from navpick.layout import NUM_SENSORS, SIZE
 from navpick.learned import learned_policies
 from navpick.nets import STUDENTS
 from nets import small_student
@@ -92,6 +94,16 @@ def test_a_student_ships_in_half_precision_with_its_card(finished_run, tmp_path,
         assert row in card
     write_weights(tmp_path / "weights" / "home-pick.pt", student.state_dict())
     assert set(learned_policies("learned", HOME)) == {"navigate", "pick"}
+
+
+@pytest.mark.parametrize("path", sorted(learned.WEIGHTS.glob("*.pt")), ids=lambda path: path.stem)
+def test_what_ships_is_small_and_acts_and_its_card_has_its_command(path):
+    assert path.stat().st_size < 2**20
+    means, deviations = learned.read_policy(path)(np.zeros(SIZE, np.float32))
+    assert means.shape == deviations.shape == (11,)
+    assert np.isfinite(means).all() and (deviations > 0).all()
+    command = re.search(r"`python train.py (.+)`", path.with_suffix(".md").read_text(encoding="utf-8"))[1]
+    assert learned.TASKS[parse(shlex.split(command)).env] in path.stem
 
 
 def test_the_command_of_a_run_on_other_data(tmp_path):
