@@ -101,7 +101,8 @@ def test_what_ships_is_small_and_acts_and_its_card_has_its_command(path):
     assert path.stat().st_size < 2**20
     means, deviations = learned.read_policy(path)(np.zeros(SIZE, np.float32))
     assert means.shape == deviations.shape == (11,)
-    assert np.isfinite(means).all() and (deviations > 0).all()
+    assert np.isfinite(means).all()
+    assert (deviations > 0).all()
     command = re.search(r"`python train.py (.+)`", path.with_suffix(".md").read_text(encoding="utf-8"))[1]
     assert learned.TASKS[parse(shlex.split(command)).env] in path.stem
 
