@@ -45,7 +45,7 @@ PAPER = (
         "4.1.2", "LLM4Teach has a higher return than LLM soly",
         TASKS[1:], "llm4teach", "return", "higher", "llm-only",
     ),
-    Claim("4.1.2", "but not on SimpleDoorKey", SIMPLE, "llm-only", "return", "higher", "llm4teach"),
+    Claim("4.1.2", "but not on SimpleDoorKey", SIMPLE, "llm4teach", "return", "level", "llm-only"),
     Claim("4.1.2", "LLM soly has a success rate of nearly 100 %", SIMPLE, "llm-only", "success", "higher", 0.95),
     Claim(
         "4.1.2", "LLM soly has a return of 0.52; Table 3 of the same paper: 0.40",
