@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 
 from harness.cli import InputError, Parser, errors_in_one_line
 from harness.config import default_config, flag, stored_config
-from harness.run_files import RunFileError, first_line, read_metrics, read_weights, write_weights
+from harness.run_files import read_metrics, read_weights, write_weights
 from navpick.dataset import HOME
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS
 from navpick.nets import STUDENTS
@@ -42,7 +43,9 @@ def data_name(folder: Path) -> str:
         return "home"
     if (folder / "replica_cad").is_dir():
         return "replicacad"
-    raise InputError(f"{folder} is neither the home nor ReplicaCAD, the data that learned options ship for")
+    raise InputError(
+        f"{folder} is neither the home nor ReplicaCAD; options that were learned on other data do not ship"
+    )
 
 
 def learned_policies(options: str, folder: Path) -> dict[str, Policy]:
@@ -53,7 +56,10 @@ def learned_policies(options: str, folder: Path) -> dict[str, Policy]:
     if options == "scripted":
         return {}
     if options == "learned":
-        paths = [str(WEIGHTS / f"{data_name(folder)}-{name}.pt") for name in OPTION_NAMES]
+        data = data_name(folder)
+        paths = [str(WEIGHTS / f"{data}-{name}.pt") for name in OPTION_NAMES]
+        if not all(map(os.path.exists, paths)):
+            raise InputError(f"no learned options ship for {data}; train them and give --options NAV.PT,PICK.PT")
     else:
         paths = options.split(",")
     if len(paths) != len(OPTION_NAMES):
@@ -64,21 +70,17 @@ def learned_policies(options: str, folder: Path) -> dict[str, Policy]:
     return {name: read_policy(Path(path)) for name, path in zip(OPTION_NAMES, paths)}
 
 
-def read_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def read_policy(path: Path) -> Policy:
     """Return the policy of a student trained in Habitat: observation -> means and standard deviations, (2, 11).
 
-    Raises InputError if the file is not one's.
+    Raises InputError if the file does not hold the weights of such a student.
     """
-    try:
-        weights, misfit = read_weights(path), ""
-    except RunFileError as error:
-        raise InputError(str(error)) from None
+    weights = read_weights(path)
     for make in STUDENTS.values():
         student = make(NUM_ACTIONS, num_sensors=NUM_SENSORS)
         try:
             student.load_state_dict(weights)
-        except RuntimeError as error:
-            misfit = first_line(error)
+        except RuntimeError:  # the weights are another net's
             continue
 
         @torch.inference_mode()
@@ -88,7 +90,7 @@ def read_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
         return policy
     raise InputError(
-        f"{path} is not the student.pt of an option ({misfit}); see python train.py --env habitat-nav --method ppo"
+        f"{path} is not the student.pt of an option, which python train.py --env habitat-nav --method ppo trains"
     )
 
 
@@ -101,16 +103,21 @@ def ship(run_dir: Path) -> Path:
     task = settings["env"]
     if task not in TASKS:
         raise InputError(f"{run_dir} is a run of {task}; give one of {' or '.join(TASKS)}")
+    for name in ("metrics.csv", "student.pt", "eval.json"):
+        if not (run_dir / name).exists():
+            raise InputError(f"{run_dir} is not finished, it has no {name}; python train.py --resume {run_dir}")
+    steps = read_metrics(run_dir / "metrics.csv")[-1]["steps"]
+    weights = read_weights(run_dir / "student.pt")
     try:
-        weights = read_weights(run_dir / "student.pt")
         measured = json.loads((run_dir / "eval.json").read_text())
-    except (RunFileError, OSError) as error:
-        raise InputError(f"{run_dir} is not finished: {error}; python train.py --resume {run_dir}") from None
+    except ValueError as error:
+        raise InputError(
+            f"{run_dir / 'eval.json'} cannot be read ({error}); python train.py --eval {run_dir}"
+        ) from None
     data = data_name(Path(settings["habitat_data"] or HOME))
     path = WEIGHTS / f"{data}-{TASKS[task]}.pt"
     WEIGHTS.mkdir(exist_ok=True)
     write_weights(path, {name: weight.half() for name, weight in weights.items()})
-    steps = read_metrics(run_dir / "metrics.csv")[-1]["steps"]
     rows = {
         "command": f"`{command(settings)}`",
         "seed": settings["seed"],
@@ -126,14 +133,19 @@ def ship(run_dir: Path) -> Path:
 
 
 def command(settings: dict[str, Any]) -> str:
-    """Return the command of a run from its settings: those that are not the defaults of its task."""
+    """Return the command that repeats a run: its settings where they differ from the defaults of its task."""
     defaults = default_config(settings["env"])
     own = [
         f
         for f in fields(defaults)
         if settings[f.name] != getattr(defaults, f.name) and not f.metadata["changeable"] and f.name != "run_dir"
     ]
-    words = [f"{flag(f.name)} {'DIR' if f.metadata['path'] else settings[f.name]}" for f in own]
+    words = []
+    for f in own:
+        if f.type == "bool":
+            words.append(flag(f.name if settings[f.name] else f"no_{f.name}"))
+        else:
+            words.append(f"{flag(f.name)} {'DIR' if f.metadata['path'] else settings[f.name]}")
     return " ".join(["python train.py", f"--env {settings['env']}", *words])
 
 

@@ -112,19 +112,44 @@ def test_the_command_of_a_run_on_other_data(tmp_path):
     assert learned.command(settings) == "python train.py --env habitat-pick --habitat-data DIR"
 
 
+def test_the_command_of_a_run_with_a_constant_learning_rate():
+    command = learned.command(vars(configure({"env": "habitat-nav", "anneal_learning_rate": False})))
+    assert command == "python train.py --env habitat-nav --no-anneal-learning-rate"
+    assert parse(shlex.split(command)[2:]).anneal_learning_rate is False
+
+
 def test_which_data_options_ship_for(tmp_path):
     (tmp_path / "replica_cad").mkdir()
     assert (learned.data_name(HOME), learned.data_name(tmp_path)) == ("home", "replicacad")
+    with pytest.raises(InputError, match=r"no learned options ship for replicacad; train them and give --options NAV"):
+        learned_policies("learned", tmp_path)
     with pytest.raises(InputError, match="neither the home nor ReplicaCAD"):
         learned_policies("learned", tmp_path / "replica_cad")
 
 
-@pytest.mark.parametrize("wrong", ["another task", "not finished"])
-def test_runs_that_do_not_ship(finished_run, wrong):
+def test_a_run_of_another_task_does_not_ship(finished_run):
     run_dir, _ = finished_run
-    if wrong == "another task":
-        write_config(configure({"env": "habitat-navpick", "run_dir": str(run_dir)}), run_dir)
-    else:
-        (run_dir / "student.pt").unlink()
-    with pytest.raises(InputError, match={"another task": "habitat-nav or habitat-pick"}.get(wrong, "--resume")):
+    write_config(configure({"env": "habitat-navpick", "run_dir": str(run_dir)}), run_dir)
+    with pytest.raises(InputError, match="habitat-nav or habitat-pick"):
         learned.ship(run_dir)
+
+
+@pytest.mark.parametrize("lacking", ["metrics.csv", "student.pt", "eval.json"])
+def test_a_run_that_is_not_finished_does_not_ship(finished_run, lacking, tmp_path, monkeypatch):
+    monkeypatch.setattr(learned, "WEIGHTS", tmp_path / "weights")
+    run_dir, _ = finished_run
+    (run_dir / lacking).unlink()
+    with pytest.raises(InputError) as error:
+        learned.ship(run_dir)
+    assert str(error.value) == (f"{run_dir} is not finished, it has no {lacking}; python train.py --resume {run_dir}")
+    assert not learned.WEIGHTS.exists()
+
+
+@pytest.mark.parametrize("damaged", ["student.pt", "eval.json"])
+def test_a_run_with_a_damaged_file_does_not_ship(finished_run, damaged, tmp_path, monkeypatch):
+    monkeypatch.setattr(learned, "WEIGHTS", tmp_path / "weights")
+    run_dir, _ = finished_run
+    (run_dir / damaged).write_text("{")
+    with pytest.raises(InputError, match=rf"{damaged} cannot be read \("):
+        learned.ship(run_dir)
+    assert not learned.WEIGHTS.exists()
