@@ -1,6 +1,6 @@
 """The robot's arm as its URDF describes it: joints, limits, hand, and from these the kinematics.
 
-    python -m navpick.arm               # the arm of the home's robot, and on its way to a spot over a table
+    python -m navpick.arm [URDF]        # where the suction cup is on its way to a spot over a table; the home's robot
 
 Nothing here is a robot's number: another arm that habitat-lab can drive as a Fetch with a suction cup is read the same
 way. All positions are metres in the robot's base frame: x ahead, y to the left, z up.
@@ -232,9 +232,12 @@ def contact_corners(link: ET.Element) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Print the arm of a URDF, and where the suction cup is on the way from rest to a spot over a table."""
+    """Print where a robot's suction cup is on the way from rest to a spot over a table."""
     home = Path(__file__).resolve().parents[1] / "data" / "home" / "robots" / "fetch_suction.urdf"
-    arm = read_arm(Path(sys.argv[1]) if len(sys.argv) > 1 else home)
+    try:
+        arm = read_arm(Path(sys.argv[1]) if len(sys.argv) > 1 else home)
+    except ArmError as error:
+        raise SystemExit(f"navpick.arm: {error}") from None
     angles, target = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005]), np.array([0.65, 0.0, 0.75])
     for step in range(201):
         pose = arm.pose(angles)

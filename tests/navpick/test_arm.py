@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from navpick.arm import TORSO_LIFT, ArmError, read_arm
+from navpick.arm import TORSO_LIFT, ArmError, main, read_arm
 from navpick.dataset import HOME
 
 AT_REST = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005])  # habitat-lab's
@@ -125,3 +125,9 @@ def test_a_joint_at_its_limit_leaves_the_way_up_to_the_others():
     start = HOME_ARM.pose(angles)
     pose = move(angles, start.tip + np.array([0, 0, 0.25]), 200)
     np.testing.assert_allclose(pose.tip, start.tip + np.array([0, 0, 0.25]), atol=0.02)
+
+
+def test_a_file_that_is_no_robot_ends_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["arm.py", str(tmp_path / "robot.urdf")])
+    with pytest.raises(SystemExit, match=r"^navpick\.arm: .*robot\.urdf cannot be read as a robot \(.*\)$"):
+        main()
