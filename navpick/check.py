@@ -75,7 +75,7 @@ def find_sim() -> str:
     if bullet != "True":
         raise HabitatError(
             f"habitat-sim {version} was built without Bullet, and nothing can be picked up without physics: "
-            f"{INSTALL}, or build it with Bullet"
+            f"build it with Bullet, or {INSTALL}"
         )
     return f"{version}, with Bullet"
 

@@ -29,7 +29,7 @@ import numpy as np
 from gymnasium import spaces
 
 from navpick.arm import read_arm
-from navpick.dataset import find_files
+from navpick.dataset import HabitatError, find_files
 from navpick.lab import TASKS, Settings, make_lab_env, silence
 from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
 
@@ -38,20 +38,23 @@ NINE = np.array([(0.0, 0.0, 0.0), *(np.array(list(np.ndindex(2, 2, 2))) - 0.5) *
 
 
 class HabitatEnv(gym.Env):
-    """One simulator with a task of TASKS; HabitatError from whatever keeps it from starting."""
+    """One simulator with a task of TASKS."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (SIZE,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (NUM_ACTIONS,), np.float32)
 
     def __init__(self, task: str, split: str, settings: Settings | None = None) -> None:
-        """`split`: "train" or "val", the episodes to play."""
+        """Start it on the episodes of `split`, "train" or "val".
+
+        Raises HabitatError without Habitat or a data set, and ArmError without an arm.
+        """
         self.task, self.settings = task, settings or Settings()
         self.env = make_lab_env(task, split, self.settings)
         self.sim = self.env.sim
         self.arm = read_arm(find_files(Path(self.settings.folder), split)[1])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Play the episode that `seed` counts out, from a start that it draws.
+        """Begin episode `seed // 2`, modulo their number, from a start that the seed draws; without a seed, the next.
 
         Where the object cannot be picked from anywhere on the map, the info's "warning" says so.
         """
@@ -97,7 +100,7 @@ class HabitatEnv(gym.Env):
         self.sim.maybe_update_articulated_agent()
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """habitat-lab's step; `info` says whether the episode was a success."""
+        """Take a step of habitat-lab's; `info` says whether the episode was a success."""
         arguments, at = {}, 0
         for name, size in ACTIONS.items():
             arguments[name] = np.clip(action[at : at + size], -1.0, 1.0).astype(np.float32)
@@ -118,11 +121,11 @@ class HabitatEnv(gym.Env):
         return observation, reward, terminated, self.env.episode_over and not terminated, {"success": success}
 
     def render(self) -> np.ndarray:  # type: ignore[override]
-        """The robot from behind, and below what its head camera sees, (512, 256, 3) RGB; only with `film`."""
+        """Return the robot from behind, and below what its head camera sees, (512, 256, 3) RGB; only with `film`."""
         return np.concatenate([self.sensors[name][..., :3] for name in ("third_rgb", "head_rgb")])
 
     def observe(self, sensors: dict[str, Any]) -> np.ndarray:
-        """The observation vector from habitat-lab's sensors."""
+        """Return the observation vector from habitat-lab's sensors."""
         self.sensors = sensors
         self.path = self.path_to_place()
         parts = [sensors["head_depth"].ravel()]
@@ -132,9 +135,10 @@ class HabitatEnv(gym.Env):
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")
 
     def seen(self) -> np.ndarray:
-        """Which objects the depth image shows (N,), the target first: one of nine points is as deep as the image there.
+        """Return which objects the depth image shows, (N,), the target first.
 
-        What a semantic camera would tell costs as much as the depth image itself.
+        It shows an object where one of nine points in it is as deep as the image is there. What a semantic camera
+        would tell costs as much as the depth image itself.
         """
         camera = self.sim.agents[0].scene_node.subtree_sensors["head_depth"].object.absolute_transformation()
         places = np.array([thing.transformation for thing in self.objects])  # (N, 4, 4)
@@ -147,9 +151,9 @@ class HabitatEnv(gym.Env):
         return np.asarray((inside & (np.abs(image - depth) < self.radii)).any(1))
 
     def path_to_place(self) -> tuple[float, float, float]:
-        """The next corner of the geodesic path to the nearest place to stand, metres ahead and to the left; its length.
+        """Return where the geodesic path to the nearest place to stand leads, and how long it is.
 
-        All are 0 where the robot has arrived.
+        Its next corner, metres ahead and to the left, and its length in metres; all are 0 on arrival.
         """
         robot = self.sim.articulated_agent
         here = np.array(robot.base_pos)
@@ -178,7 +182,7 @@ class HabitatEnv(gym.Env):
 
 
 def describe(observation: np.ndarray) -> str:
-    """c(s), the state as text: what the camera sees, whether the object is in reach, and what is held.
+    """Return c(s), the state as text: what the camera sees, whether the object is in reach, and what is held.
 
     "The robot sees the target object far away, other objects, and holds nothing." What is held is not named among what
     is seen.
@@ -194,9 +198,12 @@ def describe(observation: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Ten steps at random in a room of each task."""
+    """Take ten steps at random in a room of each task, and print what is seen."""
     for task in TASKS:
-        env = HabitatEnv(task, "val")
+        try:
+            env = HabitatEnv(task, "val")
+        except HabitatError as error:
+            raise SystemExit(f"navpick.envs: {error}") from None
         observation, _ = env.reset(seed=1)
         env.action_space.seed(0)
         for _ in range(10):

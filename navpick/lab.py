@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from navpick.dataset import HOME, HabitatError, check_dataset
 from navpick.layout import IMAGE_SIDE
 
-INSTALL = "conda env create -f environment.yml"
+INSTALL = "conda env create -f environment.yml, and then conda activate llm4teach"
 CURES = {  # what an error says where Habitat is installed and does not work -> what to do
     r"lib(EGL|OpenGL|GLdispatch)\.": "apt-get install libegl1 libopengl0, or conda install -c conda-forge libglvnd",
     "squeeze out": "pip install 'opencv-python<5', which habitat-lab was written for",
@@ -49,7 +49,7 @@ NOISE = ("duplicate static plugin", "none.png", "none.hdr", "location of uniform
 
 
 class Settings(NamedTuple):
-    """What of an environment can be chosen; coefficients of the reward as paper section A.5.1 has it."""
+    """The settings of an environment; the reward has the terms of paper section A.5.1."""
 
     folder: str = str(HOME)  # a data set, laid out like habitat-lab's `data/`
     max_steps: int = 650  # Table 3's 602.69 steps on average need more than 602; no shipped configuration has that
@@ -63,7 +63,7 @@ class Settings(NamedTuple):
 
 
 def import_habitat() -> Any:
-    """Return habitat-lab with habitat-sim behind it, without the noise; raises HabitatError without them."""
+    """Import habitat-lab and habitat-sim silently, and return habitat-lab; raises HabitatError without them."""
     for name in ("MAGNUM_LOG", "HABITAT_SIM_LOG"):
         os.environ.setdefault(name, "quiet")
     os.environ.setdefault("HABITAT_LAB_LOG", "50")
@@ -80,8 +80,8 @@ def import_habitat() -> Any:
     return habitat
 
 
-def cure(error: Exception, otherwise: str = f"{INSTALL}, and then conda activate llm4teach") -> str:
-    """Return what to do about an error of Habitat where it is installed."""
+def cure(error: Exception, otherwise: str = INSTALL) -> str:
+    """Return what to do about an error of Habitat; `otherwise` where CURES has nothing for it."""
     return next((advice for pattern, advice in CURES.items() if re.search(pattern, str(error))), otherwise)
 
 
@@ -89,7 +89,7 @@ def check(folder: Path) -> None:
     """Raise HabitatError where Habitat is not installed, or a data set lacks what episodes of both splits need."""
     missing = [name for name in ("habitat", "habitat_sim") if importlib.util.find_spec(name) is None]
     if missing:
-        raise HabitatError(f"Habitat is not installed (no {missing[0]}); {INSTALL}, and then conda activate llm4teach")
+        raise HabitatError(f"Habitat is not installed (no {missing[0]}); {INSTALL}")
     for split in ("train", "val"):
         check_dataset(folder, split)
 
@@ -98,7 +98,7 @@ def check(folder: Path) -> None:
 def silence() -> Iterator[None]:
     """Send what is written to stderr, by C++ too, to the file that NAVPICK_LOG names, or nowhere.
 
-    It is gym's farewell, the plugins that habitat-sim has twice, and the maps of LIGHTING that are not there.
+    That is gym's deprecation notice, and habitat-sim's complaints of duplicate plugins and of the maps of LIGHTING.
     """
     kept, log = os.dup(2), os.open(os.environ.get("NAVPICK_LOG", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 2)
@@ -112,7 +112,7 @@ def silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def working_folder() -> Iterator[None]:
-    """Work in a folder of its own: in its data/ habitat-lab writes physics settings and habitat-sim reads LIGHTING."""
+    """Change to a temporary folder: in its data/ habitat-lab writes physics settings and habitat-sim reads LIGHTING."""
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
@@ -126,7 +126,7 @@ def working_folder() -> Iterator[None]:
 
 
 def make_lab_env(task: str, split: str, settings: Settings) -> Any:
-    """Return habitat-lab's environment of a task with our settings; raises HabitatError for a data set that is none."""
+    """Return habitat-lab's environment of a task with our settings; HabitatError without Habitat or data set."""
     habitat = import_habitat()
     settings = settings._replace(folder=str(Path(settings.folder).resolve()))
     with working_folder():

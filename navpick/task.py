@@ -157,7 +157,7 @@ and brings the arm back to rest, also where it is held already."""
         return {"simulators of each worker": self.config.num_simulators, "renderer": self.config.renderer}
 
     def settings(self, film: bool) -> Settings:
-        """Return what of an environment the configuration says."""
+        """Return the settings of an environment; `film`: with the cameras of a film."""
         names = ("max_steps", "pick_reward", "dist_reward", "force_penalty", "slack_reward", "success_reward")
         return Settings(
             folder=str(self.folder),
@@ -167,7 +167,7 @@ and brings the arm back to rest, also where it is held already."""
         )
 
     def make_envs(self, count: int, split: str, film: bool = False) -> list[list[Any]]:
-        """Return at most as many simulators as may run at a time: in an evaluation, which is one worker's, one a core.
+        """Return at most `count` simulators: to train, at most --num-simulators; to evaluate, at most one a core.
 
         They form two groups: while one is stepped, the student decides for the other.
         """
@@ -181,7 +181,7 @@ and brings the arm back to rest, also where it is held already."""
         return env.result()
 
     def check(self) -> None:
-        """Raise InputError where Habitat is not installed, the data set is none, or learned options cannot be read."""
+        """Raise InputError where Habitat is not installed, or data set or learned options cannot be read."""
         try:
             check(self.folder)
             _ = self.arm

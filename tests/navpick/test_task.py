@@ -34,6 +34,12 @@ def test_without_habitat_there_is_one_line(capsys, tmp_path):
     assert "conda env create -f environment.yml" in line
 
 
+@pytest.mark.skipif(importlib.util.find_spec("habitat_sim") is not None, reason="habitat-sim is installed")
+def test_random_steps_without_habitat_are_one_line():
+    with pytest.raises(SystemExit, match=r"^navpick\.envs: Habitat cannot be imported \(.*conda env create"):
+        envs.main()
+
+
 def test_options_of_another_task():
     with pytest.raises(InputError, match="choose from paper, repaired"):
         check_task(open_task(configure({"options": "scripted"})))
