@@ -10,7 +10,7 @@
     control     the same runs: what the LLM adds to a teacher that spreads evenly over the menu
     aggregate   the same runs: over all tasks, and the share of runs above each height
     fig4        hard, soft and log-probability teachers on DivergedDoorKey
-    fig6        Nav & Pick, where Habitat is installed; in ReplicaCAD, too, with --habitat-data
+    fig6        Nav & Pick with scripted and learned options, where Habitat is installed; --habitat-data: ReplicaCAD
     fig7        schedules of lambda on ColoredDoorKey
     teachers    small language models as teachers on four tasks
     errors      the same runs: how teachers err
