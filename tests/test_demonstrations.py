@@ -57,7 +57,7 @@ def test_teacher_shows_a_book_where_it_lies():
         ("options.py", ["--do", "open purple door"], "open purple door"),
         ("teacher.py", ["show", "nowhere.jsonl"], "nowhere.jsonl"),
         ("-m harness.report", ["nowhere"], "nowhere"),
-        ("-m evidence.books", ["nowhere"], "is no book"),
+        ("-m evidence.books", ["nowhere"], "not the name of a book"),
     ],
 )
 def test_demo_with_bad_input(script, arguments, says):
