@@ -181,8 +181,8 @@ def habitat_groups(budget: Budget) -> list[Group]:
 
 
 def has_habitat() -> bool:
-    """Return whether the simulator is installed."""
-    return find_spec("habitat_sim") is not None
+    """Return whether the simulator and its tasks are installed."""
+    return all(find_spec(package) for package in ("habitat_sim", "habitat"))
 
 
 # ------------------------------------------------------------------------------------------------------------ the runs

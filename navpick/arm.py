@@ -161,9 +161,14 @@ def read_arm(urdf: Path) -> Arm:
 
 
 def chain_to(link: str, above: dict[str, ET.Element]) -> list[ET.Element]:
-    """Return the joints from the base to a link; `above`: by link the joint that it hangs on."""
+    """Return the joints from the base to a link; `above`: by link the joint that it hangs on.
+
+    Raises ValueError if the link hangs on itself.
+    """
     chain: list[ET.Element] = []
     while link in above:
+        if above[link] in chain:
+            raise ValueError(f"{link} hangs on itself")
         chain.insert(0, above[link])
         link = above[link].find("parent").attrib["link"]  # type: ignore[union-attr]
     return chain

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from packaging.requirements import Requirement
 
-from harness.cli import Parser, errors_in_one_line
+from harness.cli import InputError, Parser, errors_in_one_line
 from navpick.dataset import HOME, HabitatError, check_dataset, find_files
 from navpick.envs import HabitatEnv, describe
 from navpick.lab import INSTALL, Settings, cure
@@ -182,10 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.look("habitat-lab", find_lab)
     report.look("data set", find_data, given.habitat_data)
     if report.look("habitat-sim", find_sim):
-        device, why = choose_renderer(given.renderer)
-        if why:
-            print(why, flush=True)
-        report.look("rendering", find_renderer, device)
+        try:
+            device, why = choose_renderer(given.renderer)
+        except InputError as error:
+            report.wrong.append(str(error))
+        else:
+            if why:
+                print(why, flush=True)
+            report.look("rendering", find_renderer, device)
     if not report.wrong:
         settings = Settings(folder=str(given.habitat_data.resolve()), gpu=gpu_device_id(device))
         report.look("episode", play_episode, settings)

@@ -100,9 +100,11 @@ def ship(run_dir: Path) -> Path:
     Raises InputError if the run is not a finished one of an option's task.
     """
     settings = stored_config(run_dir)
-    task = settings["env"]
-    if task not in TASKS:
-        raise InputError(f"{run_dir} is a run of {task}; give one of {' or '.join(TASKS)}")
+    task, method = settings["env"], settings["method"]
+    if task not in TASKS or method == "llm-only":
+        raise InputError(
+            f"{run_dir} is a run of {task} by {method}; give one of {' or '.join(TASKS)} that trained a student"
+        )
     for name in ("metrics.csv", "student.pt", "eval.json"):
         if not (run_dir / name).exists():
             raise InputError(f"{run_dir} is not finished, it has no {name}; python train.py --resume {run_dir}")

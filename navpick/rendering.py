@@ -87,7 +87,11 @@ def try_rendering(gpu: int) -> Rendering:
         # Where EGL fails, the first of the last two lines has the cause.
         raise RenderingError("; ".join(said[-2:]) or f"it ended with code {child.returncode} and without a word")
     renderer, speed = (re.search(f"^{name}: (.*)$", child.stdout, re.MULTILINE) for name in ("Renderer", "images/s"))
-    return Rendering(renderer[1], float(speed[1]))  # type: ignore[index]
+    if not renderer or not speed:
+        raise RenderingError(
+            f"it did not say what draws, or how fast; it said {child.stdout.strip()[-200:] or 'nothing'}"
+        )
+    return Rendering(renderer[1], float(speed[1]))
 
 
 def draw(gpu: int) -> float:

@@ -67,6 +67,11 @@ def test_a_turned_mount_and_a_hand_without_a_box(tmp_path):
     [
         ("<robot", "cannot be read"),
         ("<robot/>", "cannot be read"),
+        (
+            "<robot><link name='a'/><link name='b'/><joint type='fixed'><parent link='a'/><child link='b'/></joint>"
+            "<joint type='fixed'><parent link='b'/><child link='a'/></joint></robot>",
+            "a hangs on itself",
+        ),
         ("six joints", "6 turning joints"),
         (None, "No such"),
     ],

@@ -6,7 +6,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from navpick import check
+from navpick import check, rendering
 from navpick.dataset import HOME, HabitatError
 from navpick.rendering import Rendering, RenderingError
 
@@ -122,6 +122,16 @@ def test_a_cuda_device_that_torch_sees_and_egl_does_not(installed, monkeypatch, 
     assert "auto: cuda:0" in lines
     assert "(cpu)" in lines["rendering"]
     assert code == 0
+
+
+def test_a_device_that_is_none_is_one_of_the_sentences(installed, monkeypatch, capsys):
+    monkeypatch.setattr(check, "choose_renderer", rendering.choose_renderer)
+    installed.pop("gym")
+    lines, (no_gym, no_device), code = report(capsys, "--renderer", "tpu")
+    assert no_gym.startswith("1. gym is not installed")
+    assert no_device.startswith("2. --renderer is tpu; give auto, cpu")
+    assert {"rendering", "episode"}.isdisjoint(lines)
+    assert code == 2
 
 
 def test_a_simulator_that_dies(installed, monkeypatch, capsys):

@@ -127,10 +127,11 @@ def test_which_data_options_ship_for(tmp_path):
         learned_policies("learned", tmp_path / "replica_cad")
 
 
-def test_a_run_of_another_task_does_not_ship(finished_run):
+@pytest.mark.parametrize("settings", [{"env": "habitat-navpick"}, {"env": "habitat-nav", "method": "llm-only"}])
+def test_a_run_that_trained_no_option_does_not_ship(finished_run, settings):
     run_dir, _ = finished_run
-    write_config(configure({"env": "habitat-navpick", "run_dir": str(run_dir)}), run_dir)
-    with pytest.raises(InputError, match="habitat-nav or habitat-pick"):
+    write_config(configure({**settings, "run_dir": str(run_dir)}), run_dir)
+    with pytest.raises(InputError, match="habitat-nav or habitat-pick that trained a student"):
         learned.ship(run_dir)
 
 

@@ -89,6 +89,7 @@ def test_the_last_words_of_a_child_that_dies(monkeypatch):
         return str(error.value)
 
     assert child("import sys; sys.exit('noise\\nno CUDA device 0\\nno context')") == "no CUDA device 0; no context"
+    assert child("print('images/s: 12.0')") == "it did not say what draws, or how fast; it said images/s: 12.0"
     assert child("import os; os.abort()") == "it ended with code -6 and without a word"
     monkeypatch.setattr(rendering, "PATIENCE", 0.5)
     assert "no image after" in child("import time; time.sleep(60)")
