@@ -18,7 +18,7 @@ Schedule = Callable[..., float]  # of (i, lambda_0, lambda_c, i1, i2)
 
 
 def stepwise(i: int, lambda_0: float, lambda_c: float, i1: int, i2: int) -> float:
-    """Eq. (3): lambda_0 - k * i for i < i1; lambda_c for i1 <= i < i2; 0 for i >= i2.
+    """Return lambda_i of Eq. (3): lambda_0 - k * i for i < i1; lambda_c for i1 <= i < i2; 0 for i >= i2.
 
     k = (lambda_0 - lambda_c) / i1, the fall per iteration i, counted from 0.  lambda_0, lambda_c: first and held value.
     The paper's MiniGrid values of the four: 10, 0.1, 1000, 2000.
@@ -29,12 +29,12 @@ def stepwise(i: int, lambda_0: float, lambda_c: float, i1: int, i2: int) -> floa
 
 
 def constant(i: int, lambda_0: float, lambda_c: float, i1: int, i2: int) -> float:
-    """A.7, first schedule: lambda_c for i < i2, then 0; `lambda_0` and `i1` play no part."""
+    """Return lambda_c for i < i2, then 0: A.7's first schedule; `lambda_0` and `i1` play no part."""
     return lambda_c if i < i2 else 0.0
 
 
 def linear(i: int, lambda_0: float, lambda_c: float, i1: int, i2: int) -> float:
-    """A.7, second schedule: lambda_0 * (1 - i / i2) for i < i2, then 0; `lambda_c` and `i1` play no part."""
+    """Return lambda_0 * (1 - i / i2) for i < i2, then 0: A.7's second; `lambda_c` and `i1` play no part."""
     return lambda_0 * (1 - i / i2) if i < i2 else 0.0
 
 

@@ -74,7 +74,7 @@ class DoorKeyEnv(MiniGridEnv):
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """MiniGrid's step; an opened door terminates the episode with the reward."""
+        """Take a step of MiniGrid's; an opened door terminates the episode with the reward."""
         x, y = self.agent_pos
         self.memory[x, y] = (*EMPTY, NO_AGENT)  # nothing but the agent can stand where it stood
         observation, reward, terminated, truncated, info = super().step(action)
@@ -185,7 +185,7 @@ for _name, _task in TASKS.items():
 
 
 def describe(memory: np.ndarray) -> str:
-    """c(s), the state as text (A.2): every key and door seen, in reading order, keys first, and what is held.
+    """Return c(s), the state as text (A.2): every key and door seen, in reading order, keys first, and what is held.
 
     "The agent observes a red key, a red door, and holds a blue key." A second door of the same colour is "a second
     red door". Walls, lava and the agent's place are not named, as in the paper's experiments: grounding is left to

@@ -37,8 +37,8 @@ class EgocentricGrid(nn.Module):
 
     a low-rank linear layer on the one-hot map: for a single key x_c is the code of its offset, for "unseen" a picture
     of what is left to explore, and the root keeps its last cell from drowning in the scale of the first hundred. The
-    colours of keys and doors are summed up likewise, with shorter codes and no root. The cells that the next actions
-    depend on, 5 wide and from one behind to two ahead, are given one-hot besides. Two tanh layers follow.
+    colours of keys and doors are summed up in the same way, with shorter codes and no root. The cells that the next
+    actions depend on, 5 wide and from one behind to two ahead, are also given one-hot. Two tanh layers follow.
     """
 
     offsets: Tensor  # (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction
@@ -71,7 +71,7 @@ class EgocentricGrid(nn.Module):
         self.register_buffer("colors", torch.arange(NUM_COLORS, dtype=torch.uint8)[:, None], persistent=False)
 
     def forward(self, memory: Tensor) -> Tensor:
-        """Features (B, hidden) of memories (B, N, N, 4), uint8."""
+        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
         kind, color = cells[..., 0], cells[..., 1]
         agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
@@ -102,19 +102,19 @@ class PaperBody(nn.Module):
         )  # fmt: skip
 
     def forward(self, memory: Tensor) -> Tensor:
-        """Features (B, 64 * N * N)."""
+        """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
         return self.layers(memory.permute(0, 3, 1, 2).float())
 
 
 def small_student(num_actions: int, num_teachers: int = 1, hidden: int = 64) -> Student:
-    """Our student for the MiniGrid tasks: the whole net, actor and critic, has 23,836 weights."""
+    """Return our student for the MiniGrid tasks: the whole net, actor and critic, has 23,836 weights."""
     actor, critic = nn.Linear(hidden, num_actions), nn.Linear(hidden, 1)
     nn.init.orthogonal_(actor.weight, 0.01)  # starts near the uniform policy
     return Student(EgocentricGrid(hidden=hidden), hidden, actor, critic, num_teachers)
 
 
 def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> Student:
-    """The net of the published code, 843,576 weights with seven actions and one teacher."""
+    """Return the net of the published code, 843,576 weights with seven actions and one teacher."""
     features = 64 * size * size
 
     def head(outputs: int) -> nn.Module:

@@ -47,7 +47,7 @@ class Scene:
     things: dict[str, tuple[int, int]] = field(hash=False)  # where "red key" or "second red door" stands
 
     def kind(self, x: int, y: int) -> int:
-        """Object index of the cell; a wall outside of the grid."""
+        """Return the object index of the cell; outside of the grid that of a wall."""
         return self.kinds[x * self.height + y] if 0 <= x < self.width and 0 <= y < self.height else WALL
 
 
@@ -82,7 +82,7 @@ def shortest_path(
     passable: frozenset[int],
     heuristic: Callable[[Pose], float] = lambda pose: 0,
 ) -> list[int] | None:
-    """A* over poses (x, y, direction) with the actions left, right and forward, one unit of cost each.
+    """Return the shortest path by A* over poses (x, y, direction): left, right and forward cost one each.
 
     goal: is this pose one?  passable: the objects one can walk over.  heuristic: a lower bound of the cost from a
     pose to a goal. Returns the actions of a cheapest path, [] if the agent is there already, None if no path leads
@@ -149,7 +149,7 @@ def _explore(scene: Scene, passable: frozenset[int]) -> int | None:
 
 
 def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
-    """First action towards the nearest pose that shows an unseen cell beside a free one; None if there is none."""
+    """Return the first action towards the nearest pose that shows an unseen cell beside a free one, or None."""
     frontier: set[tuple[int, int]] = set()
     for i, kind in enumerate(scene.kinds):
         if kind in passable or divmod(i, scene.height) == scene.pose[:2]:
@@ -172,7 +172,7 @@ def _nearest_view(scene: Scene, passable: frozenset[int]) -> int | None:
 
 
 def _go_to(scene: Scene, name: str, passable: frozenset[int]) -> int:
-    """First action of a shortest path to a pose that faces the object; unseen cells count as free until seen."""
+    """Return the first action of a shortest path to a pose that faces the object; unseen cells count as free."""
     target = scene.things.get(name)
     if target is None:
         return Actions.done
@@ -200,15 +200,15 @@ class Option:
     termination: Callable[[Scene], bool]
 
     def can_start(self, memory: np.ndarray) -> bool:
-        """Whether the state is in the initiation set: any state in which the object that the option names is known."""
+        """Return whether the state is in the initiation set: any state in which the option's object is known."""
         return self.initiation(read_scene(memory))
 
     def policy(self, memory: np.ndarray) -> np.ndarray:
-        """pi_k(. | s): the probabilities of the seven actions, (7,), all on one."""
+        """Return pi_k(. | s): the probabilities of the seven actions, (7,), all on one."""
         return DIRAC[self.action(read_scene(memory))]
 
     def is_done(self, memory: np.ndarray) -> bool:
-        """Whether the option has reached its end in this state."""
+        """Return whether the option has reached its end in this state."""
         return self.termination(read_scene(memory))
 
 

@@ -31,7 +31,7 @@ def gae(
     discount: float,
     gae_lambda: float,
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016) over trajectories laid end to end.
+    """Estimate advantages (GAE, Schulman et al. 2016) over trajectories laid end to end.
 
     delta_t = r_t + discount * V(s_{t+1}) * (1 - terminated_t) - V(s_t)
     A_t = delta_t + discount * gae_lambda * (1 - ended_t) * A_{t+1}
@@ -51,7 +51,7 @@ def gae(
 
 
 def normalize(advantages: Tensor, all_advantages: Tensor | None = None) -> Tensor:
-    """Zero mean, unit standard deviation over the batch, (T,); a single step's advantage becomes 0.
+    """Scale advantages (T,) to zero mean and unit standard deviation; a single step's advantage becomes 0.
 
     all_advantages: those of all workers, where there are several, to take mean and deviation over instead.
     """
@@ -61,7 +61,7 @@ def normalize(advantages: Tensor, all_advantages: Tensor | None = None) -> Tenso
 
 
 def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """PPO's surrogate -mean(min(r A, clip(r, 1 - clip, 1 + clip) A)); inputs (B,).
+    """Return PPO's surrogate -mean(min(r A, clip(r, 1 - clip, 1 + clip) A)); inputs (B,).
 
     r = pi_theta(a | s) / pi_old(a | s), the ratio of the probabilities now and when the action was taken.
     """
@@ -70,20 +70,22 @@ def clipped_policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Te
 
 
 def kl_to_teacher(teacher: Tensor, student: Categorical) -> Tensor:
-    """H of Eq. (2) for categorical policies, KL(pi_T || pi_theta) = sum_a pi_T(a) log(pi_T(a) / pi_theta(a)), (B,).
+    """Return H of Eq. (2) for categorical policies, (B,): KL(pi_T || pi_theta).
 
-    teacher: (B, A) probabilities, zeros allowed (0 log 0 = 0); gradients flow into both sides.
+    KL(pi_T || pi_theta) = sum_a pi_T(a) log(pi_T(a) / pi_theta(a)); gradients flow into both sides.
+
+    teacher: (B, A) probabilities, zeros allowed (0 log 0 = 0).
     """
     return (teacher * (teacher.clamp_min(1e-10).log() - student.logits)).sum(-1)
 
 
 def mix_teachers(weights: Tensor, teachers: Tensor) -> Tensor:
-    """sum_k w_k pi_k(. | s), (B, A), from weights (B, K) that add up to 1 and the teachers' policies (B, K, A)."""
+    """Return sum_k w_k pi_k(. | s), (B, A), of weights (B, K) that add up to 1 and policies (B, K, A)."""
     return (weights.unsqueeze(-1) * teachers).sum(-2)
 
 
 def wasserstein_squared(teachers: Tensor, student: Distribution) -> Tensor:
-    """W2^2 of Eq. (2) between diagonal Gaussians, |m_k - m|^2 + |s_k - s|^2, (B, K).
+    """Return W2^2 of Eq. (2) between diagonal Gaussians, |m_k - m|^2 + |s_k - s|^2, (B, K).
 
     W2^2(pi_k, pi_theta) is the least E|X - Y|^2 of all couplings: joint distributions with X ~ pi_k and Y ~ pi_theta.
     E|X - Y|^2 = |m_k - m|^2 + sum_d Var(X_d - Y_d). A covariance is at most the product of the standard deviations, so
@@ -96,7 +98,9 @@ def wasserstein_squared(teachers: Tensor, student: Distribution) -> Tensor:
 
 
 def distance(weights: Tensor, teachers: Tensor, policy: Distribution) -> Tensor:
-    """H(pi_T, pi_theta) of Eq. (2) for pi_T = sum_k w_k pi_k, (B,); gradients flow into weights and policy.
+    """Return H(pi_T, pi_theta) of Eq. (2) for pi_T = sum_k w_k pi_k, (B,).
+
+    Gradients flow into weights and policy.
 
     Categorical policy, teachers (B, K, A): KL(pi_T || pi_theta).
 
@@ -139,7 +143,7 @@ class Output(NamedTuple):
 
 
 def categorical(logits: Tensor) -> Distribution:
-    """A choice of A actions from logits (B, A)."""
+    """Return a choice of A actions from logits (B, A)."""
     return Categorical(logits=logits, validate_args=False)
 
 
@@ -152,7 +156,7 @@ class DiagonalGaussian(nn.Module):
         self.log_std = nn.Parameter(torch.full((num_actions,), std).log())
 
     def forward(self, means: Tensor) -> Distribution:
-        """The policy with these means; log_prob and entropy are (B,)."""
+        """Return the policy with these means; log_prob and entropy are (B,)."""
         return Independent(Normal(means, self.log_std.exp(), validate_args=False), 1, validate_args=False)
 
 
@@ -176,7 +180,7 @@ class Student(nn.Module):
             self.over_teachers = nn.Linear(features, num_teachers)
 
     def forward(self, observations: Tensor) -> Output:
-        """Policy, value and teacher weights for observations (B, ...)."""
+        """Return policy, value and teacher weights for observations (B, ...)."""
         features = self.body(observations)
         alone = features.new_zeros(len(features), 1)
         return Output(
@@ -208,7 +212,7 @@ def llm4teach_loss(
     entropy_coef: float,
     uniform_coef: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L(theta) = L_RL(theta) + lambda * E[H(pi_T, pi_theta)], Eq. (2), on a batch; returns the loss and its parts.
+    """Return L(theta) = L_RL(theta) + lambda * E[H(pi_T, pi_theta)], Eq. (2), on a batch, and its parts.
 
     L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  pi_T = sum_k w_k(s) pi_k with
     the probabilities of the LLM, or for the hierarchical baseline with weights that the student learns; there
@@ -241,7 +245,7 @@ def update(
     average_gradients: Callable[[list[nn.Parameter], int], None] | None = None,
     **coefficients: Any,
 ) -> dict[str, float]:
-    """`epochs` passes of minibatch gradient steps on `llm4teach_loss`; returns the mean of each part of the loss.
+    """Make `epochs` passes of minibatch gradient steps on `llm4teach_loss`; return the mean of each part of the loss.
 
     The batch is cut into minibatches of nearly equal size, at most `minibatch_size`, in a new random order each
     epoch.
@@ -268,7 +272,7 @@ def update(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Plain PPO on CartPole-v1, whole episodes as trajectories, until an iteration's mean return passes 475."""
+    """Train plain PPO on CartPole-v1, a trajectory an episode, until an iteration's mean return passes 475."""
     argparse.ArgumentParser(description=main.__doc__, usage=argparse.SUPPRESS).parse_args(arguments)
     import gymnasium as gym
 

@@ -1,7 +1,8 @@
 """Rollouts: whole episodes, played by the student or its teacher (Algorithm 1, "collect trajectories").
 
-Environments are told what to do with submit and answer later with result, so that those in processes of their own work
-side by side. Groups of environments take turns: while one is stepped, the policy decides for the other.
+A call to an environment is made with submit, and its result fetched later with result, so that environments in
+processes of their own work side by side. Groups of environments take turns: while one is stepped, the policy decides
+for the other.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Transition(NamedTuple):
 
 
 class NotFiniteError(ArithmeticError):
-    """A number that training goes on from is infinite, or none."""
+    """A number that training depends on is infinite or NaN."""
 
 
 Act = Callable[[Sequence[Any]], Sequence[Decision]]  # observations of several environments -> a decision for each

@@ -276,7 +276,7 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    """Yield the lines of a text in UTF-8, which end as on any system; raises OSError, or ValueError if it is none."""
+    """Yield the lines of a text in UTF-8, ended as on any system; raises OSError, or ValueError if it is no text."""
     if not Path(path).is_file() and Path(path).exists():
         raise ValueError(f"{path} is a directory, a pipe or a device; a reply book is a file")
     with open(path, "rb") as file:

@@ -94,7 +94,7 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None, prov
 
         # Log and save: the end of an iteration is where a run can be cut off and go on.
         statistics = teacher.pop_statistics() if teacher and lambda_ > 0 else {}
-        run.save(i, steps, lambda_, trajectories, {**losses, **statistics}, columns(config))
+        run.save(i, steps, lambda_, trajectories, {**losses, **statistics}, COLUMNS)
     return run.finished
 
 
@@ -102,6 +102,8 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None, prov
 
 Teacher = Union[teachers.Teacher, teachers.EveryOption]
 UNKNOWN_STATES = "unknown_states.jsonl"
+# Of metrics.csv, filled by update and teacher, empty where there is no teacher.
+COLUMNS = ["distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy", "no_advice_share"]
 
 
 def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.device]:
@@ -143,11 +145,6 @@ def make_schedule(task: Task) -> Callable[[int], float]:
         annealing.SCHEDULES[config.anneal], lambda_0=config.lambda_0, lambda_c=config.lambda_c, i1=config.i1,
         i2=never if config.method == "hierarchical" else config.i2,
     )  # fmt: skip
-
-
-def columns(config: Config) -> list[str]:
-    """Return the columns of metrics.csv that update and teacher fill, empty where there is no teacher."""
-    return ["distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy", "no_advice_share"]
 
 
 def bill(query: Query | None) -> dict[str, float]:

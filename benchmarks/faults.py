@@ -92,7 +92,7 @@ def kill_a_run(folder: Path, chance: random.Random, whole: Path, longest: float)
 
 
 def interrupt_a_run(folder: Path, chance: random.Random, longest: float) -> bool:
-    """Press Ctrl-C at a random moment; return whether one line and exit code 130 came of it, or the run was done."""
+    """Press Ctrl-C at a random moment; return whether the run ended in one line and exit code 130, or was finished."""
     process = spawn("train.py", *SETTINGS, "--run-dir", str(folder))
     errors = end(process, chance.uniform(0.2, longest), signal.SIGINT)
     said = [line for line in errors.replace("\r", "\n").splitlines() if line and "it/s" not in line]

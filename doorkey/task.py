@@ -150,7 +150,7 @@ Pick up and open work only next to X, so go to X first."""
         return room.grid.render(24, tuple(room.agent_pos), room.agent_dir, highlight_mask=observation[:, :, 0] > 0)
 
     def check(self) -> None:
-        """Pass: these tasks need nothing that could be missing."""
+        """Do nothing: these tasks need nothing that could be missing."""
 
 
 VOCABULARY = ["explore"] + [

@@ -81,7 +81,7 @@ class Sample(NamedTuple):
 
     @property
     def can_be_compared(self) -> bool:
-        """Whether there are numbers, and enough seeds for an interval."""
+        """Return whether there are numbers, and enough seeds for an interval."""
         return bool(len(self.numbers)) and (self.error is not None or len(self.numbers) >= FEWEST)
 
 

@@ -49,7 +49,7 @@ def append(path: Path, text: str, sync: bool = False) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a text; raises OSError, or ValueError where it is none, or what never ends, such as a pipe."""
+    """Read a text; raises OSError, or ValueError if the file is no text or never ends, such as a pipe."""
     if path.exists() and not path.is_file():
         raise ValueError("it is not a file")
     return path.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ def report(task: Task, run_dir: Path, actors: dict[str, Act], about: dict[str, A
     """Evaluate the actors, print the table, write episodes.csv and eval.json; with a student play.gif and curve.png.
 
     actors: "student" or "teacher", or both -> how it acts.  about: what eval.json says of the student.  teacher: the
-    mixture whose statistics are told, None without one.
+    mixture whose statistics are reported, or None.
     """
     config = task.config
     seeds = evaluation_seeds(config.seed, config.episodes)

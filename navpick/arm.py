@@ -43,8 +43,8 @@ class Arm(NamedTuple):
     lower: np.ndarray  # (7,), radians, -inf where it turns without end
     upper: np.ndarray
     hand: np.ndarray  # (3, 3), the sensors' frame in that of the last joint
-    tip: np.ndarray  # (3,), likewise the suction cup's outer face
-    outward: np.ndarray  # (3,), likewise the unit vector out of it
+    tip: np.ndarray  # (3,), the suction cup's outer face in that frame
+    outward: np.ndarray  # (3,), the unit vector out of it in that frame
 
     def pose(self, angles: np.ndarray) -> Pose:
         """Return where the hand is at these joint angles (7,), radians."""

@@ -70,7 +70,7 @@ Mesh = tuple  # positions (V, 3), normals (V, 3), triangles (T, 3), colour
 
 
 def box_mesh(box: Box) -> Mesh:
-    """Six faces of two triangles."""
+    """Return a box: six faces of two triangles."""
     positions: list[np.ndarray] = []
     normals: list[np.ndarray] = []
     triangles: list[list[int]] = []
@@ -87,7 +87,7 @@ def box_mesh(box: Box) -> Mesh:
 
 
 def round_mesh(size: tuple[float, float, float], color: tuple[float, float, float], ball: bool) -> Mesh:
-    """A can or a ball, turned about the vertical axis from a profile; the middle is the origin."""
+    """Return a can or a ball, turned about the vertical axis from a profile; the middle is the origin."""
     if ball:
         angles = np.linspace(-math.pi / 2, math.pi / 2, 9)
         profile = [(math.cos(a), math.sin(a), math.cos(a), math.sin(a)) for a in angles]
@@ -107,7 +107,7 @@ def round_mesh(size: tuple[float, float, float], color: tuple[float, float, floa
 
 
 def write_glb(path: Path, meshes: list[Mesh]) -> None:
-    """Binary glTF 2.0 with a primitive and a material for each mesh."""
+    """Write a binary glTF 2.0 file with a primitive and a material for each mesh."""
     blob = b""
     views: list[dict[str, int]] = []
     accessors: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ def write_glb(path: Path, meshes: list[Mesh]) -> None:
 
 
 def make_room(random: np.random.Generator) -> Room:
-    """A rectangle of 4.5 to 6.5 m with one or two tables that can be walked around."""
+    """Return a rectangle of 4.5 to 6.5 m with one or two tables that can be walked around."""
     width, depth = random.uniform(5.0, 6.5), random.uniform(4.5, 6.0)
     wall, floor, wood = (0.85, 0.85, 0.8), (0.5, 0.45, 0.4), (0.45, 0.3, 0.15)
     boxes = [Box((0, -0.05, 0), (width, 0.1, depth), floor)]
@@ -170,7 +170,7 @@ def make_room(random: np.random.Generator) -> Room:
 
 
 def make_episode(random: np.random.Generator, number: int, scene: str, room: Room) -> dict[str, Any]:
-    """Three different objects on the tables, not closer than 0.25 m, each at most 0.2 m from an edge; one is meant."""
+    """Return an episode: three different objects, 0.25 m apart and within 0.2 m of a table's edge; one is meant."""
     names = random.choice([f"{color}_{shape}" for color in COLORS for shape in SHAPES], 3, replace=False)
     places: list[tuple[float, float, Table]] = []
     while len(places) < len(names):
@@ -251,14 +251,14 @@ BODIES = {
 
 
 def robot_urdf() -> str:
-    """The URDF: boxes on the links, the Fetch's joints."""
+    """Return the robot's URDF: boxes on the links, the Fetch's joints."""
     robot = ET.Element("robot", name="fetch")
 
     def vector(numbers: tuple[float, ...]) -> str:
         return " ".join(map(str, numbers))
 
     def place(element: ET.Element, link: str, origin: tuple[float, float, float]) -> None:
-        """Where something is on a link; habitat-lab wants y up in the base's frame, and z up in all others."""
+        """Return where something is on a link; habitat-lab wants y up in the base's frame, and z up in all others."""
         x, y, z = origin
         base = link == "base_link"
         xyz, rpy = ((x, z, -y), (-math.pi / 2, 0, 0)) if base else (origin, (0, 0, 0))

@@ -35,7 +35,7 @@ class DepthBody(nn.Module):
         )  # fmt: skip
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Features (B, hidden) of observations (B, 64 * 64 + S)."""
+        """Return features (B, hidden) of observations (B, 64 * 64 + S)."""
         depths, sensors = observations[:, : sum(self.sizes)].split(self.sizes, dim=1)
         features = self.vision(depths.unflatten(1, (1, IMAGE_SIDE, IMAGE_SIDE)))
         phases = (sensors[:, None] * self.frequencies[:, None]).flatten(1)
@@ -43,7 +43,7 @@ class DepthBody(nn.Module):
 
 
 def normed_conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution and group norm (Wu & He 2018), which unlike batch norm treats every observation by itself."""
+    """Return a convolution with group norm (Wu & He 2018), which unlike batch norm treats each observation alone."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.GroupNorm(32, outputs))
 
@@ -59,12 +59,12 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else normed_conv(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        """Map images (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         return torch.relu(self.shortcut(x) + self.residual(x))
 
 
 def resnet18() -> nn.Sequential:
-    """ResNet18 (He et al. 2016, Table 1) for one channel, up to the 512 averages, (B, 1, H, W) -> (B, 512)."""
+    """Return ResNet18 (He et al. 2016, Table 1) for one channel, up to the averages: (B, 1, H, W) -> (B, 512)."""
     layers: list[nn.Module] = [normed_conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
         layers += [ResidualBlock(inputs, outputs, stride), ResidualBlock(outputs, outputs, 1)]
@@ -72,7 +72,7 @@ def resnet18() -> nn.Sequential:
 
 
 def gaussian(parameters: Tensor) -> Distribution:
-    """Actions of D independent normal numbers, from means and log standard deviations (B, 2 D).
+    """Return actions of D independent normal numbers, from means and log standard deviations (B, 2 D).
 
     Both come from the state: where a base may stray, an arm at work may not.
     """
@@ -96,7 +96,7 @@ def gaussian_student(body: nn.Module, features: int, num_actions: int, num_teach
 
 
 def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
-    """Our student for Habitat on CPUs, 261,111 weights with 11 actions, one teacher and 19 sensor readings."""
+    """Return our student for Habitat on CPUs, 261,111 weights with 11 actions, one teacher, 19 sensor readings."""
     vision = nn.Sequential(
         nn.AvgPool2d(2),  # 32 x 32
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(),  # 16 x 16
@@ -107,7 +107,7 @@ def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors:
 
 
 def resnet18_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
-    """The paper's for Habitat, its "10M": 11,417,047 weights with 11 actions, one teacher and 19 sensor readings."""
+    """Return the paper's, its "10M": 11,417,047 weights with 11 actions, one teacher, 19 sensor readings."""
     return gaussian_student(DepthBody(resnet18(), 512, num_sensors, 256), 256, num_actions, num_teachers, std)
 
 

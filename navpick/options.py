@@ -35,7 +35,7 @@ TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 
 
 def navigate(observation: np.ndarray) -> np.ndarray:
-    """Means (11,): turn to the next corner of the geodesic path and go there; near the object, turn to that.
+    """Return means (11,): turn to the geodesic path's next corner and go there; near the object, turn to that.
 
     Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional.
     """
@@ -52,7 +52,7 @@ def navigate(observation: np.ndarray) -> np.ndarray:
 
 
 def joint_actions(change: np.ndarray) -> np.ndarray:
-    """The arm's actions (7,) in [-1, 1] for changes in radians: as fast as can be, slower near the end."""
+    """Return the arm's actions (7,) in [-1, 1] for changes in radians: as fast as can be, slower near the end."""
     return change / max(BRAKING * MAX_JOINT_STEP, float(np.abs(change).max()))
 
 
@@ -62,7 +62,7 @@ CLEAR = 0.25  # metres over where the object lay from which the arm goes straigh
 
 
 def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
-    """Means (11,): suction cup over the object, down on it; once it holds, straight up, then back to rest."""
+    """Return means (11,): the cup over the object, down on it; once it holds, straight up, then back to rest."""
     means = np.zeros(NUM_ACTIONS, np.float32)
     means[GRIP], means[STOP] = 1.0, NO_STOP
     angles = read(observation, "joint")

@@ -227,7 +227,7 @@ def test_a_number_from_nowhere_is_found():
 def test_every_metric_is_explained():
     told = PAGES["docs/metrics.md"]
     names = ["iteration", "steps", "lambda", "return", "success", "length", "steps_per_second"]
-    names += train.columns(config.Config(unknown_state="silent"))
+    names += train.COLUMNS
     names += [f"llm/{name}" for name in Endpoint("http://127.0.0.1:8000/v1", "NAME").bill]
     assert [name for name in names if f"`{name}`" not in told] == []
 
