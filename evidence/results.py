@@ -106,11 +106,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table, compressed if its name ends in .gz: without a time, so that the same rows give the same bytes."""
+    """Write a table, compressed if its name ends in .gz; the same rows give the same bytes."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heads)
     writer.writerows(rows)
     data = text.getvalue().encode()
     with atomically(path) as part:
-        part.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        if path.suffix == ".gz":  # not gzip.compress, whose header depends on the version of Python
+            with part.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                packed.write(data)
+        else:
+            part.write_bytes(data)

@@ -22,6 +22,13 @@ def test_what_is_written_is_what_is_read(make_results, tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
 
 
+def test_packed_tables_have_the_same_bytes_on_every_python(make_results, tmp_path):
+    make_results(GROUPS, 1)
+    for path in (tmp_path / "results").glob("*.gz"):
+        header = path.read_bytes()[:10]  # gzip's (RFC 1952): no name, no time, best compression, no system
+        assert header == b"\x1f\x8b\x08\x00" + bytes(4) + b"\x02\xff", path.name
+
+
 def test_a_run_takes_the_place_of_one_of_its_name(make_results, tmp_path, make_run):
     from evidence.plan import Run
 
