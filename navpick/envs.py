@@ -77,6 +77,7 @@ class HabitatEnv(gym.Env):
         self.points = np.array([np.c_[nine, np.ones(9)].T for nine in points])  # (N, 4, 9), in the objects' frames
         self.radii = np.array([[max(0.03, box.size().length() / 2)] for box in boxes])
         self.places, why = places_to_stand(self.sim, np.array(self.objects[0].translation), self.arm)
+        self.in_reach = False
         self.shortest = habitat_sim.MultiGoalShortestPath()
         self.shortest.requested_ends = self.places
         episode = self.env.current_episode
@@ -128,10 +129,11 @@ class HabitatEnv(gym.Env):
         """Return the observation vector from habitat-lab's sensors."""
         self.sensors = sensors
         self.path = self.path_to_place()
+        self.in_reach = self.reaches()
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
         target, *others = self.seen()
-        parts.append(np.array([*self.path, target, any(others)]))
+        parts.append(np.array([*self.path, self.in_reach, target, any(others)]))
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")
 
     def seen(self) -> np.ndarray:
@@ -150,6 +152,21 @@ class HabitatEnv(gym.Env):
         image = self.sensors["head_depth"][row, column, 0] * MAX_DEPTH
         return np.asarray((inside & (np.abs(image - depth) < self.radii)).any(1))
 
+    def metres_from_place(self) -> float:
+        """Return how far the robot is from the nearest place to stand, as the crow flies."""
+        here = np.array(self.sim.articulated_agent.base_pos)
+        return float(np.linalg.norm(self.places - here, axis=1).min())
+
+    def reaches(self) -> bool:
+        """Return whether the robot stands where the object can be picked, and faces it.
+
+        Once it does, it may turn away twice as far: at one edge for both ways, navigate and pick would take turns to
+        the end of the episode.
+        """
+        _, angle = self.sensors["obj_start_gps_compass"]
+        ahead = abs(angle) < (2 if self.in_reach else 1) * AHEAD
+        return bool(ahead) and self.metres_from_place() < ARRIVED
+
     def path_to_place(self) -> tuple[float, float, float]:
         """Return where the geodesic path to the nearest place to stand leads, and how long it is.
 
@@ -157,7 +174,7 @@ class HabitatEnv(gym.Env):
         """
         robot = self.sim.articulated_agent
         here = np.array(robot.base_pos)
-        if np.linalg.norm(self.places - here, axis=1).min() < ARRIVED:
+        if self.metres_from_place() < ARRIVED:
             return 0.0, 0.0, 0.0
         self.shortest.requested_start = here
         found = self.sim.pathfinder.find_path(self.shortest) and self.shortest.points

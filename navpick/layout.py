@@ -18,8 +18,9 @@ SENSORS = {
     "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
 }
 # What only the teacher knows: the next corner of the geodesic path to a place from which the object can be picked
-# (metres ahead, metres to the left), that path's length, 0 on arrival, and whether the object, or others, are seen.
-HINTS = ("corner_ahead", "corner_left", "path_length", "sees_target", "sees_others")
+# (metres ahead, metres to the left), that path's length, 0 on arrival, whether the object is in reach, and whether it,
+# or others, are seen.
+HINTS = ("corner_ahead", "corner_left", "path_length", "in_reach", "sees_target", "sees_others")
 ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
 NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
 SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
@@ -49,6 +50,5 @@ def read(observation: np.ndarray, name: str) -> np.ndarray:
 
 
 def in_reach(observation: np.ndarray) -> bool:
-    """Return whether the robot stands where the object can be picked, and faces it."""
-    _, angle = read(observation, "obj_start_gps_compass")
-    return bool(read(observation, "path_length")[0] < ARRIVED and abs(angle) < AHEAD)
+    """Return whether the robot stands where the object can be picked, and faces it; see `HabitatEnv.reaches`."""
+    return bool(read(observation, "in_reach")[0])

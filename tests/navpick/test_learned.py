@@ -38,7 +38,7 @@ def test_trained_students_take_the_place_of_the_script(kind, tmp_path):
         mean, deviation = make_option(name).policy(observation)
         np.testing.assert_allclose(mean, policy.mean[0].detach(), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(deviation, policy.stddev[0].detach(), rtol=1e-5)
-        arrived = readings(path_length=0.0)
+        arrived = readings(in_reach=1)
         assert make_option(name).is_done(arrived) == (name == "navigate")
     with pytest.raises(ValueError, match="dance"):
         make_option("dance")

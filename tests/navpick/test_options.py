@@ -62,12 +62,11 @@ def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
 
 def test_initiation_and_termination():
     navigate, pick = (options.make_option(name, FETCH) for name in options.OPTION_NAMES)
-    far, near = readings(path_length=2.0), readings(obj_start_gps_compass=(0.6, 0.1))
-    aside, holding = readings(obj_start_gps_compass=(0.6, 1.0)), readings(path_length=2.0, is_holding=1)
-    assert [navigate.is_done(o) for o in (far, near, aside)] == [False, True, False]
+    far, near, holding = readings(path_length=2.0), readings(in_reach=1), readings(path_length=2.0, is_holding=1)
+    assert [navigate.is_done(o) for o in (far, near)] == [False, True]
     assert [navigate.can_start(o) for o in (far, holding)] == [True, False]
-    assert [pick.can_start(o) for o in (far, near, aside, holding)] == [False, True, False, True]
-    assert not any(pick.is_done(o) for o in (far, near, aside, holding))
+    assert [pick.can_start(o) for o in (far, near, holding)] == [False, True, True]
+    assert not any(pick.is_done(o) for o in (far, near, holding))
     assert navigate.policy(far).shape == (2, 11)
     with pytest.raises(ValueError, match="dance"):
         options.make_option("dance", FETCH)

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -161,6 +162,21 @@ def test_an_object_out_of_reach_is_named_and_why(env, monkeypatch):
 def test_pick_starts_in_reach_of_the_object(folder):
     env = envs.HabitatEnv("habitat-pick", "val", lab.Settings(folder=str(folder)))
     assert all(in_reach(env.reset(seed=seed)[0]) for seed in range(1, 20, 2))
+    env.close()
+
+
+def test_from_what_is_in_reach_the_robot_may_turn_away_twice_as_far():
+    env = envs.HabitatEnv("habitat-pick", "val")
+    env.reset(seed=1)
+    robot, place = env.sim.articulated_agent, env.places[0]
+    x, _, z = np.array(env.objects[0].translation) - place
+    for metres, radians, expected in (
+        (0.0, 0.2, True), (0.0, 0.5, True), (0.0, 0.7, False), (0.0, 0.5, False), (0.0, -0.2, True), (5.0, 0.0, False),
+    ):  # fmt: skip
+        env.places = place[None] + [metres, 0.0, 0.0]
+        robot.base_pos, robot.base_rot = place, math.atan2(-z, x) + radians
+        env.sim.maybe_update_articulated_agent()
+        assert in_reach(env.observe(env.env.task._get_observations(env.env.current_episode))) == expected
     env.close()
 
 

@@ -48,7 +48,7 @@ def test_options_of_another_task():
 def all_states():
     """Every state text: what is seen, what else, and what is held."""
     for near, target, others, holding in itertools.product((0, 1), repeat=4):
-        observation = readings(path_length=0.0 if near else 2.0, is_holding=holding)
+        observation = readings(in_reach=near, is_holding=holding)
         observation[sensor_slice("sees_target")] = target
         observation[sensor_slice("sees_others")] = others
         yield envs.describe(observation)
