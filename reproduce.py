@@ -117,19 +117,21 @@ def plan_targets(names: Sequence[str], budget: str, seeds: int | None, data: Pat
 
 
 def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
-    """Write the tables and pictures of targets that there are runs for; print the tables."""
+    """Write the tables and pictures of targets that there are runs for; print the tables, or that there are none."""
     cells = tables.Cells(results, budget)
     for name in names:
         target, folder = TARGETS[name], results.folder / budget
         groups = groups_with_runs(name, cells)
-        if groups:
-            text = target.table(cells, groups)
-            description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
-            write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
-            if target.draw:
-                target.draw(folder / name, cells, groups)
-            pictures = f", {name}.png, {name}.pdf" if target.draw else ""
-            print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
+        if not groups:
+            print(f"\n{target.title}: no finished runs of the {budget} budget")
+            continue
+        text = target.table(cells, groups)
+        description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
+        write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
+        if target.draw:
+            target.draw(folder / name, cells, groups)
+        pictures = f", {name}.png, {name}.pdf" if target.draw else ""
+        print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
 
 
 def write_claims(results: Results) -> None:
