@@ -116,12 +116,17 @@ def measure_run(run: Run, folder: Path) -> Row:
 
 
 def repeat_command(folder: Path) -> str:
-    """Return the command that repeats a run, from a fresh clone; a book of evidence.books is written first."""
+    """Return the command that repeats a run, from a fresh clone; a book of evidence.books is written first.
+
+    DIR is the folder of a Habitat data set, which nobody else has in the same place.
+    """
     config = stored_config(folder)
     defaults = vars(default_config(config["env"]))
     given = {k: v for k, v in config.items() if k == "env" or (k != "run_dir" and v != defaults[k])}
-    for name in {"replies", "habitat_data"} & given.keys():
-        given[name] = os.path.relpath(given[name], ROOT)
+    if "replies" in given:
+        given["replies"] = os.path.relpath(given["replies"], ROOT)
+    if "habitat_data" in given:
+        given["habitat_data"] = "DIR"
     book = Path(given.get("replies", ""))
     first = ["python", "-m", "evidence.books", book.stem, "&&"] if ROOT / book.parent == BOOKS else []
     return shlex.join([*first, "python", "train.py", *flags(given)]).replace("'&&'", "&&")

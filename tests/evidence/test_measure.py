@@ -92,6 +92,12 @@ def test_the_command_of_a_row_is_that_of_its_run(given, tmp_path, make_run):
     assert given.items() <= vars(parse(command.removeprefix("python train.py ").split())).items()
 
 
+def test_a_command_names_no_folder_that_others_lack(tmp_path, make_run):
+    command = repeat_command(make_run(tmp_path / "a", env="habitat-navpick", habitat_data=str(tmp_path / "data")))
+    assert "--habitat-data DIR" in command
+    assert str(tmp_path) not in command
+
+
 def test_a_book_that_git_ignores_is_made_by_the_command(tmp_path, make_run):
     folder = make_run(tmp_path / "a", replies=str(BOOKS / "flipped-50-1.jsonl"))
     made, _, trained = repeat_command(folder).partition(" && ")
