@@ -110,6 +110,12 @@ def test_what_is_finished_can_be_shown_while_the_rest_runs(make_run, tmp_path, c
     assert "| LavaDoorKey | ppo | 1 |" in capsys.readouterr().out
 
 
+def test_where_nothing_is_finished_it_says_so(tmp_path, capsys):
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    reproduce.main(["fig7", "--budget", "default", "--jobs", "0", *folders])
+    assert capsys.readouterr().out == "\nFigure 7: schedules of lambda: no finished runs of the default budget\n"
+
+
 def test_stopped_while_it_draws_it_says_so(make_results, tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
