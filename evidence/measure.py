@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from evidence.plan import BOOKS, ROOT, Run, find_horizon
 from evidence.runs import flags
+from harness.cli import InputError
 from harness.config import default_config, stored_config
 from harness.provenance import COST, read_provenance
 from harness.run_files import read_metrics
@@ -118,18 +118,33 @@ def measure_run(run: Run, folder: Path) -> Row:
 def repeat_command(folder: Path) -> str:
     """Return the command that repeats a run, from a fresh clone; a book of evidence.books is written first.
 
-    DIR is the folder of a Habitat data set, which nobody else has in the same place.
+    It is the same for a run that another clone made. DIR is the folder of a Habitat data set, which nobody else has in
+    the same place. Raises InputError if nobody else has the run's reply book.
     """
     config = stored_config(folder)
     defaults = vars(default_config(config["env"]))
     given = {k: v for k, v in config.items() if k == "env" or (k != "run_dir" and v != defaults[k])}
-    if "replies" in given:
-        given["replies"] = os.path.relpath(given["replies"], ROOT)
     if "habitat_data" in given:
         given["habitat_data"] = "DIR"
+    if "replies" in given:
+        given["replies"] = place_in_clone(Path(given["replies"])).as_posix()
     book = Path(given.get("replies", ""))
     first = ["python", "-m", "evidence.books", book.stem, "&&"] if ROOT / book.parent == BOOKS else []
     return shlex.join([*first, "python", "train.py", *flags(given)]).replace("'&&'", "&&")
+
+
+def place_in_clone(book: Path) -> Path:
+    """Return where a reply book of some clone of this project stands in every clone; raises InputError if it does not.
+
+    Those of evidence.books need not be there yet.
+    """
+    for start in range(1, len(book.parts)):
+        place = Path(*book.parts[start:])
+        if (ROOT / place).is_file() or (ROOT / place).parent == BOOKS:
+            return place
+    raise InputError(
+        f"{book} is no reply book of this project, so that nobody else can repeat its run; use one that is"
+    )
 
 
 def how_made(entries: Sequence[dict[str, Any]]) -> Row:

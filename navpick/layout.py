@@ -50,5 +50,5 @@ def read(observation: np.ndarray, name: str) -> np.ndarray:
 
 
 def in_reach(observation: np.ndarray) -> bool:
-    """Return whether the robot stands where the object can be picked, and faces it; see `HabitatEnv.reaches`."""
+    """Return whether the robot stands where the object can be picked, and faces it, as a hint says."""
     return bool(read(observation, "in_reach")[0])

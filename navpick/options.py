@@ -57,7 +57,7 @@ def joint_actions(change: np.ndarray) -> np.ndarray:
 
 
 HOVER = 0.2  # metres over the object's middle from which the suction cup comes down: clear of the top of a box
-DEPTH = 0.12  # metres under its middle to which it goes on: cups are open above
+BELOW = 0.12  # metres under its middle to which it goes on: cups are open above
 TILT = 0.6  # radians from straight down to straight ahead: so the wrist stays clear of what is behind the object
 CLEAR = 0.25  # metres over where the object lay from which the arm goes straight to rest
 
@@ -76,7 +76,7 @@ def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
     else:
         means[TURN] = np.clip(-read(observation, "obj_start_gps_compass")[1] / AHEAD, -1.0, 1.0)
         aside = np.linalg.norm(pose.tip[:2] - thing[:2])
-        target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), -DEPTH, HOVER)])
+        target = thing + np.array([0, 0, np.clip(4 * (aside - 0.02), -BELOW, HOVER)])
     means[ARM] = joint_actions(arm.steps_towards(angles, pose, target, TILT * (1.0 - lifted)))
     return means
 

@@ -16,7 +16,8 @@ from evidence.measure import (
     steps_to_stay,
     thin_curve,
 )
-from evidence.plan import BOOKS, Group, Run
+from evidence.plan import BOOKS, ROOT, Group, Run
+from harness.cli import InputError
 from harness.config import parse
 
 
@@ -103,6 +104,19 @@ def test_a_book_that_git_ignores_is_made_by_the_command(tmp_path, make_run):
     made, _, trained = repeat_command(folder).partition(" && ")
     assert made == "python -m evidence.books flipped-50-1"
     assert "--replies runs/books/flipped-50-1.jsonl" in trained
+
+
+@pytest.mark.parametrize("name", ["runs/books/flipped-50-1.jsonl", "replies/second/smollm2-135m-soft.jsonl"])
+def test_the_command_is_the_same_for_a_run_that_another_clone_made(name, tmp_path, make_run):
+    here = repeat_command(make_run(tmp_path / "a", replies=str(ROOT / name)))
+    there = repeat_command(make_run(tmp_path / "b", replies=f"/elsewhere/clone/{name}"))
+    assert here == there
+    assert f"--replies {name}" in there
+
+
+def test_a_book_that_nobody_else_has_is_refused(tmp_path, make_run):
+    with pytest.raises(InputError, match=r"my\.jsonl is no reply book of this project"):
+        repeat_command(make_run(tmp_path / "a", replies=str(tmp_path / "my.jsonl")))
 
 
 def test_what_several_processes_did_is_added_up(tmp_path, make_run):
