@@ -1,87 +1,17 @@
-"""The options against brute force, MiniGrid itself and rooms drawn by hand."""
-
-from collections import deque
+"""The options against brute force, MiniGrid itself and rooms drawn by hand; explore is in test_explore.py."""
 
 import numpy as np
 import pytest
 from minigrid.core.actions import Actions
-from minigrid.core.constants import OBJECT_TO_IDX
-from minigrid.core.grid import Grid
-from minigrid.core.world_object import Door, Key, Lava, Wall
+from minigrid.core.world_object import Key, Lava
+from rooms import EAST, NORTH, SOUTH, STEPS, WEST, brute_force, draw, follow, reveal, walkable
 
 from envs import TASKS, SimpleDoorKeyEnv
-from options import EMPTY, KEY, LAVA, OPTION_SETS, UNSEEN, WALL, make_option, read_scene, shortest_path
-
-LETTERS = {
-    "#": Wall,
-    "~": Lava,
-    "r": lambda: Key("red"),
-    "b": lambda: Key("blue"),
-    "R": lambda: Door("red", is_locked=True),
-    "B": lambda: Door("blue", is_locked=True),
-}
-EAST, SOUTH, WEST, NORTH = range(4)
-STEPS = {EAST: (1, 0), SOUTH: (0, 1), WEST: (-1, 0), NORTH: (0, -1)}
-
-
-def draw(picture, direction, carrying=None, see_all=False):
-    """A room of the picture's cells, one letter each, with the agent at A."""
-    env = SimpleDoorKeyEnv(max_steps=1000)
-    env.reset(seed=0)
-    env.grid, env.doors, env.carrying, env.agent_dir = Grid(10, 10), [], carrying, direction
-    env.memory[:] = (0, 0, 0, 4)
-    for y, line in enumerate(picture.split()):
-        for x, letter in enumerate(line):
-            if letter == "A":
-                env.agent_pos = (x, y)
-            elif letter in LETTERS:
-                env.grid.set(x, y, LETTERS[letter]())
-                if letter in "RB":
-                    env.doors.append(env.grid.get(x, y))
-    if see_all:
-        reveal(env)
-    return env
-
-
-def reveal(env):
-    """Show the whole grid in the memory."""
-    env.memory[:, :, :3] = env.grid.encode()
-    env.gen_obs()
-
-
-def follow(env, option, at_most=400):
-    """Run an option to its end; its actions, and whether the episode ended with it."""
-    memory, actions = env.gen_obs(), []
-    while not option.is_done(memory):
-        assert len(actions) < at_most, f"{option.name} does not end"
-        actions.append(Actions(int(option.policy(memory).argmax())))
-        memory, _, terminated, truncated, _ = env.step(actions[-1])
-        if terminated or truncated:
-            return actions, True
-    return actions, False
+from options import EMPTY, KEY, LAVA, OPTION_SETS, WALL, make_option, read_scene, shortest_path
 
 
 def names(things=("key", "door")):
     return [f"{ordinal}{color} {thing}" for ordinal in ("", "second ") for color in ("red", "blue") for thing in things]
-
-
-def brute_force(free, start, goal):
-    """Least number of turns and forward moves to a pose at which goal(x, y, direction) holds; None if there is none."""
-    distance, queue = {start: 0}, deque([start])
-    while queue:
-        pose = queue.popleft()
-        if goal(*pose):
-            return distance[pose]
-        x, y, direction = pose
-        neighbours = [(x, y, (direction + 1) % 4), (x, y, (direction + 3) % 4)]
-        ahead = (x + STEPS[direction][0], y + STEPS[direction][1])
-        if ahead in free:
-            neighbours.append((*ahead, direction))
-        for neighbour in neighbours:
-            if neighbour not in distance:
-                distance[neighbour] = distance[pose] + 1
-                queue.append(neighbour)
-    return None
 
 
 def faces(target):
@@ -133,135 +63,6 @@ def test_shortest_path_is_as_short_as_brute_force_says(passable):
                 else:
                     direction = (direction + {Actions.right: 1, Actions.left: 3}[action]) % 4
             assert goal(x, y, direction)
-    assert 20 < unreachable < 380  # both kinds were met
-
-
-def reachable(env, walkable):
-    """Flood fill over the grid: the cells that can be walked to, and those beside them."""
-    inside, stack = {tuple(int(c) for c in env.agent_pos)}, [tuple(int(c) for c in env.agent_pos)]
-    beside = set()
-    while stack:
-        x, y = stack.pop()
-        for dx, dy in STEPS.values():
-            cell = (x + dx, y + dy)
-            thing = env.grid.get(*cell)
-            if cell not in inside and (thing is None or thing.type in walkable):
-                inside.add(cell)
-                stack.append(cell)
-            beside.add(cell)
-    return inside | beside
-
-
-def walkable(option_set):
-    return {"lava"} if option_set == "paper" else set()
-
-
-def sees(env):
-    return {(int(x), int(y)) for x, y in np.argwhere(env.memory[:, :, 0] != UNSEEN)}
-
-
-@pytest.mark.parametrize("option_set", OPTION_SETS)
-@pytest.mark.parametrize("task", TASKS)
-def test_explore_sees_everything_reachable_and_ends(task, option_set):
-    env = TASKS[task](max_steps=10_000)
-    explore, burnt = make_option("explore", option_set), 0
-    for seed in range(120):
-        env.reset(seed=seed)
-        expected = reachable(env, walkable(option_set))
-        _, ended = follow(env, explore)
-        burnt += ended
-        assert ended or expected <= sees(env), f"room {seed}"
-    if task == "LavaDoorKey" and option_set == "paper":
-        assert burnt > 5  # it walks into the lava
-    else:
-        assert burnt == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("carrying", [None, Key("red")], ids=["free hands", "full hands"])
-@pytest.mark.parametrize("option_set", OPTION_SETS)
-def test_explore_sees_everything_reachable_behind_obstacles(option_set, carrying):
-    rng = np.random.default_rng(1)
-    obstacles = [lambda: Key("blue")] if option_set == "paper" else [lambda: Key("blue"), Lava]
-    env, shut_off = SimpleDoorKeyEnv(max_steps=10_000), 0
-    for seed in range(200):
-        env.reset(seed=seed)
-        for _ in range(rng.integers(1, 12)):
-            if np.sum(env.grid.encode()[: env.room[0], : env.room[1], 0] == OBJECT_TO_IDX["empty"]) > 2:
-                env.place_obj(obstacles[rng.integers(len(obstacles))](), (0, 0), env.room)
-        env.carrying = carrying
-        env.memory[:] = (0, 0, 0, 4)
-        env.gen_obs()
-        expected = reachable(env, set())
-        _, ended = follow(env, make_option("explore", option_set))
-        assert not ended
-        assert expected <= sees(env), f"room {seed}"
-        shut_off += len(expected) < env.room[0] * env.room[1] - 4  # corners lie beside no free cell
-    assert shut_off > 5
-
-
-@pytest.mark.parametrize("option_set", OPTION_SETS)
-@pytest.mark.parametrize("task", TASKS)
-def test_explore_goes_on_with_a_key_in_the_hand(task, option_set):
-    env = TASKS[task](max_steps=10_000)
-    for seed in range(40):
-        env.reset(seed=seed)
-        (x, y) = next((x, y) for x in range(10) for y in range(10) if getattr(env.grid.get(x, y), "type", "") == "key")
-        env.carrying = env.grid.get(x, y)
-        env.grid.set(x, y, None)
-        env.memory[:] = (0, 0, 0, 4)
-        expected = reachable(env, walkable(option_set))
-        _, ended = follow(env, make_option("explore", option_set))
-        assert ended or expected <= sees(env), f"room {seed}"
-        assert not ended or (task, option_set) == ("LavaDoorKey", "paper")
-
-
-@pytest.mark.parametrize(
-    ("direction", "expected"),
-    [(EAST, Actions.forward), (SOUTH, Actions.forward), (WEST, Actions.left), (NORTH, Actions.right)],
-)
-@pytest.mark.parametrize("option_set", OPTION_SETS)
-def test_explore_turns_to_where_the_unseen_lies(option_set, direction, expected):
-    # In the north-west corner of an empty room the unseen lies to the east and to the south.
-    env = draw("####### #A....# #.....# #.....# #######", direction)
-    assert make_option("explore", option_set).policy(env.gen_obs()).argmax() == expected
-
-
-@pytest.mark.parametrize(
-    ("task", "option_set"),
-    [("SimpleDoorKey", "paper"), ("ColoredDoorKey", "paper"), ("ColoredDoorKey", "repaired"),
-     ("LavaDoorKey", "repaired")],
-)  # fmt: skip
-def test_explore_goes_to_the_nearest_view_of_an_unseen_cell(task, option_set):
-    env, rng, sought = TASKS[task](max_steps=10_000), np.random.default_rng(3), 0
-    for seed in range(80):
-        env.reset(seed=seed)
-        reveal(env)
-        cells = [(x, y) for x in range(10) for y in range(10)]
-        free = {(x, y) for x, y in cells if env.grid.get(x, y) is None and x < env.room[0] and y < env.room[1]}
-        walked = {(x, y) for x, y in free & reachable(env, set()) if (x, y) != tuple(env.agent_pos)}
-        hidden = sorted(walked)[rng.integers(len(walked))]
-        env.memory[hidden] = (UNSEEN, 0, 0, 4)
-        pose = (*(int(c) for c in env.agent_pos), env.agent_dir)
-
-        def shows_it(x, y, direction, hidden=hidden):  # by MiniGrid's own visibility
-            env.agent_pos, env.agent_dir = (x, y), direction
-            at = env.relative_coords(*hidden)
-            return at is not None and env.gen_obs_grid()[1][at]
-
-        expected = brute_force(free, pose, shows_it)
-        env.agent_pos, env.agent_dir = pose[:2], pose[2]
-        actions, _ = follow(env, make_option("explore", option_set))
-        assert len(actions) == expected, f"room {seed}"
-        sought += expected > 0
-    assert sought > 40
-
-
-def test_explore_is_done_at_once_when_nothing_is_unseen():
-    env = draw("##### #A..# #...# #...# #####", EAST, see_all=True)
-    for option_set in OPTION_SETS:
-        assert make_option("explore", option_set).is_done(env.gen_obs())
-        assert make_option("explore", option_set).policy(env.gen_obs()).argmax() == Actions.done
 
 
 @pytest.mark.parametrize("option_set", OPTION_SETS)
