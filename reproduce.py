@@ -103,13 +103,10 @@ TARGETS = {
 
 
 def plan_targets(names: Sequence[str], budget: str, seeds: int | None, data: Path | None) -> list[Run]:
-    """Return the runs behind targets, each once, seed by seed; those on Habitat where it is installed."""
+    """Return the runs behind targets, each once, seed by seed."""
     runs: dict[str, Run] = {}
     for name in names:
         target = TARGETS[name]
-        if name == "fig6" and not plan.has_habitat():
-            print("fig6 is left out: Habitat is not installed; see docs/habitat.md")
-            continue
         groups = target.groups(BUDGETS[budget])
         for run in plan.plan_runs(budget, groups, seeds or target.seeds(BUDGETS[budget]), data):
             runs.setdefault(run.name, run)
@@ -128,9 +125,10 @@ def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
         text = target.table(cells, groups)
         description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
         write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
-        if target.draw:
+        pictures = ""
+        if target.draw and any(row["run"] in results.curves for group in groups for row in cells.rows(group)):
             target.draw(folder / name, cells, groups)
-        pictures = f", {name}.png, {name}.pdf" if target.draw else ""
+            pictures = f", {name}.png, {name}.pdf"
         print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
 
 
@@ -184,7 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             except OSError as error:
                 raise InputError(f"{folder} cannot be made: {error.strerror}; see --runs and --results") from None
         if given.jobs:
-            run_unfinished(runs, runs_dir, given.jobs)
+            possible = [run for run in runs if plan.can_run(run) or is_finished(run, runs_dir)]
+            if left_out := len(runs) - len(possible):
+                print(f"{left_out} runs in Habitat are left out: it is not installed; see docs/habitat.md")
+            run_unfinished(possible, runs_dir, given.jobs)
         results = Results(given.results)
         for run in runs:
             if is_finished(run, runs_dir):

@@ -54,8 +54,9 @@ def open_figure(
         named = {}
         for panel in panels.flat:
             named.update({label: handle for handle, label in zip(*panel.get_legend_handles_labels())})
-        rows = -(-len(named) // 3)
-        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=-(-len(named) // rows))
+        if named:
+            rows = -(-len(named) // 3)
+            figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=-(-len(named) // rows))
         figure.supxlabel(f"{x}\n{note}", fontsize=14)
         figure.supylabel(y, fontsize=17)
         for form, metadata in METADATA.items():

@@ -180,11 +180,6 @@ def habitat_groups(budget: Budget) -> list[Group]:
     ]
 
 
-def has_habitat() -> bool:
-    """Return whether the simulator and its tasks are installed."""
-    return all(find_spec(package) for package in ("habitat_sim", "habitat"))
-
-
 # ------------------------------------------------------------------------------------------------------------ the runs
 
 
@@ -203,6 +198,11 @@ def plan_runs(budget: str, groups: list[Group], seeds: int, data: Path | None = 
                 settings[name] = settings[name].format(seed=seed, data=data and data.resolve())
             runs.append(Run(budget, group, settings))
     return runs
+
+
+def can_run(run: Run) -> bool:
+    """Return whether what a run needs is installed: for Nav & Pick the simulator and habitat-lab."""
+    return run.group.task in TASKS or all(find_spec(package) for package in ("habitat_sim", "habitat"))
 
 
 def find_horizon(budget: str, task: str) -> int:

@@ -110,6 +110,26 @@ def test_what_is_finished_can_be_shown_while_the_rest_runs(make_run, tmp_path, c
     assert "| LavaDoorKey | ppo | 1 |" in capsys.readouterr().out
 
 
+def test_without_habitat_its_runs_are_left_out_and_what_is_finished_is_shown(make_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "find_spec", lambda package: None)
+    run, *others = plan.plan_runs("default", plan.habitat_groups(BUDGETS["default"]), 1)
+    make_run(tmp_path / "runs/reproduce/default" / run.folder, [0.5, 1.0], num_trajectories=8, **run.settings)
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    reproduce.main(["fig6", "--seeds", "1", "--jobs", "1", *folders])
+    said = capsys.readouterr().out
+    assert f"{len(others)} runs in Habitat are left out: it is not installed; see docs/habitat.md\n" in said
+    assert "| navpick-home | llm-only | 1 |" in said
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize("target", reproduce.TARGETS)
+def test_a_single_finished_run_can_be_shown(target, which, make_results, capsys):
+    budget = reproduce.TARGETS[target].budgets[0]
+    group = reproduce.groups_of(target, BUDGETS[budget])[which]
+    reproduce.write_targets([target], budget, make_results([group], 1, budget))
+    assert f"\n{reproduce.TARGETS[target].title}" in capsys.readouterr().out
+
+
 def test_where_nothing_is_finished_it_says_so(tmp_path, capsys):
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     reproduce.main(["fig7", "--budget", "default", "--jobs", "0", *folders])
