@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,10 @@ from navpick.envs import HabitatEnv
 from navpick.lab import NOISE, Settings, cure
 
 
-def serve(pipe: Any, task: str, split: str, settings: Settings, errors: str) -> None:
+def serve(pipe: Any) -> None:
     """Run a simulator in this process: answer what comes through the pipe until it is closed."""
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
-    os.environ["NAVPICK_LOG"] = errors  # a simulator that ends the process says there why
     try:
-        env = HabitatEnv(task, split, settings)
+        env = HabitatEnv(*pipe.recv())
         pipe.send(None)
         while True:
             name, arguments = pipe.recv()
@@ -39,18 +38,24 @@ class ProcessEnv:
 
     def __init__(self, task: str, split: str, settings: Settings) -> None:
         """Start the process, which ends with this object; the simulator is there once it answers to a first reset."""
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the child: more would only get in each other's way
-        context = multiprocessing.get_context("spawn")
+        settings = settings._replace(folder=str(Path(settings.folder).resolve()))
         self.errors = tempfile.NamedTemporaryFile(prefix="habitat-", suffix=".log")  # noqa: SIM115
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, task, split, settings, self.errors.name), daemon=True
-        )
-        resource_tracker.ensure_running()  # whose start would unblock the signal
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the child: Ctrl-C is for the trainer
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.pipe, theirs = Pipe()
+        environment = {
+            "OPENBLAS_NUM_THREADS": "1",  # more would only get in each other's way
+            **os.environ,
+            "NAVPICK_LOG": self.errors.name,  # a simulator that ends the process says there why
+        }
+        with open(self.errors.name, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "navpick.processes", str(theirs.fileno())],
+                cwd=Path(__file__).resolve().parents[1], env=environment, pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stderr=log,
+                start_new_session=True,  # Ctrl-C in a terminal is for the trainer
+            )  # fmt: skip
         theirs.close()
+        with self.watched():
+            self.pipe.send((task, split, settings))
         self.started = False
 
     def submit(self, method: str, **arguments: Any) -> None:
@@ -75,12 +80,18 @@ class ProcessEnv:
         try:
             yield
         except (EOFError, OSError):
-            self.process.join(10)
+            code = self.process.wait()
             said = Path(self.errors.name).read_text(errors="replace").split("\n")
             words = [line for line in said if line.strip() and not any(noise in line for noise in NOISE)]
             last = words[-1] if words else "no word"
-            code = self.process.exitcode or 0
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise HabitatError(
                 f"a simulator died ({how}): {last}; if it could not render, see that EGL works: a GPU driver, or Mesa"
             ) from None
+
+
+if __name__ == "__main__":
+    # habitat-sim and habitat-lab import torch where it is, which takes a second and a third of the memory, and do
+    # without where it is not; a simulator needs none.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    serve(Connection(int(sys.argv[1])))

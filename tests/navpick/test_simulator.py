@@ -221,7 +221,7 @@ def test_a_simulator_that_is_killed_ends_in_a_line():
     room = ProcessEnv("habitat-navpick", "val", lab.Settings())
     run_all([room], "reset", [{"seed": 1}])
     room.process.kill()
-    room.process.join()
+    room.process.wait()
     with pytest.raises(dataset.HabitatError, match=r"a simulator died \(signal 9\)"):
         run_all([room], "step", [{"action": np.zeros(11)}])
 
