@@ -7,9 +7,9 @@ Four things take turns, so that the ratios hold on a machine whose speed drifts:
 of its own, stepped at random; training habitat-navpick as it is by default, the teacher queried in every state,
 updates and checkpoints included; the same with the default of earlier versions, one worker with four simulators; and,
 where it is installed with its configurations, the DD-PPO trainer of habitat-baselines with a simulator a core on the
-same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and settings. Prints every speed, then the
-medians of the ratios. Loading the first rooms and robots is not counted, and everything after that is, new episodes
-too.
+same rooms, robot, camera and actions, with its own net (ResNet18 and LSTM) and settings. Prints every speed and the
+most memory that training held, then the medians of the ratios. Loading the first rooms and robots is not counted, and
+everything after that is, new episodes too.
 """
 
 from __future__ import annotations
@@ -65,22 +65,38 @@ def random_stepping(envs: Sequence[Any], steps: int) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def training(iterations: int, settings: Sequence[str]) -> float:
-    """Return steps per second of training, from the end of its first iteration to the end of its last."""
+def memory(pid: int) -> float:
+    """Return how many MiB a process and those that it started hold, each page divided among all that share it."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        lines = (folder / "smaps_rollup").read_text().splitlines()
+        own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        started = [pid for task in folder.glob("task/*/children") for pid in task.read_text().split()]
+    except OSError:  # it has ended
+        return 0.0
+    return own + sum(memory(int(pid)) for pid in started)
+
+
+def training(iterations: int, settings: Sequence[str]) -> tuple[float, float]:
+    """Return steps per second of training, from the end of its first iteration to that of its last; and peak MiB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = f"{folder}/run"
+        run_dir, errors, peak = f"{folder}/run", Path(folder) / "errors", 0.0
         command = [sys.executable, "train.py", "--env", TASK, "--iterations", str(iterations), "--episodes", "1"]
-        done = subprocess.run(
-            [*command, *settings, "--run-dir", run_dir], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        if done.returncode:
-            raise InputError(done.stderr.decode().splitlines()[-1])
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                [*command, *settings, "--run-dir", run_dir], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file
+            )
+            while process.poll() is None:
+                peak = max(peak, memory(process.pid))
+                time.sleep(1)
+        if process.returncode:
+            raise InputError(errors.read_text().splitlines()[-1])
         events = EventAccumulator(run_dir)
         events.Reload()
         first, *_, last = events.Scalars("return")
-        return (last.step - first.step) / (last.wall_time - first.wall_time)
+        return (last.step - first.step) / (last.wall_time - first.wall_time), peak
 
 
 def habitat_baselines(folder_of_data: Path, simulators: int, updates: int) -> float:
@@ -144,18 +160,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("habitat-baselines is not installed, and is left out")
     envs = [ProcessEnv(TASK, "train", Settings(folder=str(folder))) for _ in range(cores)]
     measures = {
-        f"{cores} simulators": lambda: random_stepping(envs, 2000),
+        f"{cores} simulators": lambda: (random_stepping(envs, 2000), 0.0),
         "training": lambda: training(given.iterations, data),
         "training as before": lambda: training(given.iterations, [*data, "--workers", "1", "--num-simulators", "4"]),
     }
     if compare:
-        measures["habitat-baselines"] = lambda: habitat_baselines(folder, cores, updates=5)
+        measures["habitat-baselines"] = lambda: (habitat_baselines(folder, cores, updates=5), 0.0)
     rows = []
     for number in range(given.rounds):
         row = []
         for name, measure in measures.items():
-            row.append(measure())
-            print(f"round {number}: {name} {row[-1]:.0f} steps/s", flush=True)
+            speed, peak = measure()
+            print(f"round {number}: {name} {speed:.0f} steps/s{f', {peak:.0f} MiB' if peak else ''}", flush=True)
+            row.append(speed)
         rows.append(row)
     table = np.array(rows)
     for column, name in enumerate(measures):
