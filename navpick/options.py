@@ -12,6 +12,7 @@ inverse kinematics (navpick/arm.py). Policies that were trained, as the paper's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -33,19 +34,8 @@ CREEP = 0.15
 TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 
 
-def joint_actions(change: np.ndarray) -> np.ndarray:
-    """Return the arm's actions (7,) in [-1, 1] for changes in radians: as fast as can be, slower near the end."""
-    return change / max(BRAKING * MAX_JOINT_STEP, float(np.abs(change).max()))
-
-
-CLEAR = 0.25  # metres that the arm goes straight up before it goes straight to rest
-NEAR_REST = 0.5  # metres from rest within which the arm stays as it is on the way; an episode begins with it so
-
-
-def navigate(observation: np.ndarray, arm: Arm) -> np.ndarray:
+def navigate(observation: np.ndarray) -> np.ndarray:
     """Return means (11,): turn to the geodesic path's next corner and go there; at its end, turn to the object.
-
-    An arm that is stretched out comes back: where a student picks in vain, it is told to go on.
 
     Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional.
     """
@@ -58,11 +48,6 @@ def navigate(observation: np.ndarray, arm: Arm) -> np.ndarray:
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
     slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0
     means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(slowest, 1.0 - abs(bearing) / (2 * AHEAD))
-    angles, home = read(observation, "joint"), read(observation, "relative_resting_position")
-    lifted = np.clip(1.0 - home[2] / CLEAR, 0.0, 1.0)
-    pose = arm.pose(angles)
-    change = arm.steps_towards(angles, pose, pose.tip + home * [lifted, lifted, 1.0])
-    means[ARM] = np.clip((np.linalg.norm(home) - NEAR_REST) / CLEAR, 0.0, 1.0) * joint_actions(change)
     return means
 
 
@@ -74,9 +59,15 @@ def turning(corner: float, thing: float) -> float:
     return thing + (corner - thing + np.pi) % (2 * np.pi) - np.pi
 
 
+def joint_actions(change: np.ndarray) -> np.ndarray:
+    """Return the arm's actions (7,) in [-1, 1] for changes in radians: as fast as can be, slower near the end."""
+    return change / max(BRAKING * MAX_JOINT_STEP, float(np.abs(change).max()))
+
+
 HOVER = 0.2  # metres over the object's middle from which the suction cup comes down: clear of the top of a box
 BELOW = 0.12  # metres under its middle to which it goes on: cups are open above
 TILT = 0.6  # radians from straight down to straight ahead: so the wrist stays clear of what is behind the object
+CLEAR = 0.25  # metres over where the object lay from which the arm goes straight to rest
 
 
 def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
@@ -119,12 +110,12 @@ def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None
 
     Raises ValueError if there is no such option.
     """
-    scripted: dict[str, Callable[[np.ndarray, Arm], np.ndarray]] = {"navigate": navigate, "pick": pick}
+    scripted: dict[str, Callable[[np.ndarray], np.ndarray]] = {"navigate": navigate, "pick": partial(pick, arm=arm)}
     if name not in scripted:
         raise ValueError(f"there is no option {name!r}; there are {', '.join(OPTION_NAMES)}")
 
     def policy(observation: np.ndarray) -> np.ndarray:
-        return np.stack([scripted[name](observation, arm), DEVIATIONS[name]])
+        return np.stack([scripted[name](observation), DEVIATIONS[name]])
 
     def can_start(observation: np.ndarray) -> bool:
         return not holds(observation) if name == "navigate" else in_reach(observation) or holds(observation)
