@@ -142,7 +142,11 @@ def call(env: ProcessEnv, method: str, **arguments: Any) -> Any:
 
 
 def play_episode(settings: Settings) -> str:
-    """Return how fast an episode of random actions is, and its end in words; raises HabitatError where it fails."""
+    """Return how soon an episode of random actions begins, how fast it is, and its end in words.
+
+    Raises HabitatError where it fails.
+    """
+    begun = time.perf_counter()
     env = ProcessEnv("habitat-navpick", "val", settings)
     random = HabitatEnv.action_space
     random.seed(0)
@@ -154,7 +158,10 @@ def play_episode(settings: Settings) -> str:
         observation, _, terminated, truncated, _ = call(env, "step", action=action)
         steps, ended = steps + 1, terminated or truncated
     speed = steps / (time.perf_counter() - start)
-    return f"{steps} random steps, {speed:.0f} a second; at the end: {describe(observation)}"
+    return (
+        f"begun after {start - begun:.1f} s, {steps} random steps, {speed:.0f} a second; at the end: "
+        f"{describe(observation)}"
+    )
 
 
 def load_episodes(settings: Settings, split: str) -> str:
