@@ -66,15 +66,15 @@ def random_stepping(envs: Sequence[Any], steps: int) -> float:
 
 
 def memory(pid: int) -> float:
-    """Return how many MiB a process and those that it started hold, each page divided among all that share it."""
+    """Return the memory of a process and its descendants, MiB; of a page that n processes share each has 1 / n."""
     folder = Path(f"/proc/{pid}")
     try:
         lines = (folder / "smaps_rollup").read_text().splitlines()
         own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-        started = [pid for task in folder.glob("task/*/children") for pid in task.read_text().split()]
+        children = [int(child) for path in folder.glob("task/*/children") for child in path.read_text().split()]
     except OSError:  # it has ended
         return 0.0
-    return own + sum(memory(int(pid)) for pid in started)
+    return own + sum(map(memory, children))
 
 
 def training(iterations: int, settings: Sequence[str]) -> tuple[float, float]:

@@ -52,9 +52,11 @@ def navigate(observation: np.ndarray) -> np.ndarray:
 
 
 def turning(corner: float, thing: float) -> float:
-    """Return how far to turn to the corner at a bearing, radians, so as never to face away from the object at another.
+    """Return the angle to turn, radians, to face the path's corner without facing away from the object on the way.
 
-    A student sees where the object is and not the path: so it can tell one way round from the other.
+    A student sees where the object is, but not the path: so it can tell which way round its teacher turns.
+
+    corner, thing: bearings of the corner and the object, radians to the left.
     """
     return thing + (corner - thing + np.pi) % (2 * np.pi) - np.pi
 

@@ -91,7 +91,7 @@ class ProcessEnv:
 
 
 if __name__ == "__main__":
-    # habitat-sim and habitat-lab import torch where it is, which takes a second and a third of the memory, and do
-    # without where it is not; a simulator needs none.
+    # habitat-sim and habitat-lab import torch where they find it, half of a simulator's memory, and do without
+    # where they do not. A simulator does not need it.
     sys.modules["torch"] = None  # type: ignore[assignment]
     serve(Connection(int(sys.argv[1])))

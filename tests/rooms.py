@@ -1,4 +1,4 @@
-"""MiniGrid rooms drawn by hand, options followed through them, and what brute force says of both."""
+"""Draw MiniGrid rooms by hand, follow options through them, and find by brute force what they should do."""
 
 from collections import deque
 
@@ -23,7 +23,7 @@ STEPS = {EAST: (1, 0), SOUTH: (0, 1), WEST: (-1, 0), NORTH: (0, -1)}
 
 
 def draw(picture, direction, carrying=None, see_all=False):
-    """A room of the picture's cells, one letter each, with the agent at A."""
+    """Return a room of the picture's cells, one letter each, with the agent at A."""
     env = SimpleDoorKeyEnv(max_steps=1000)
     env.reset(seed=0)
     env.grid, env.doors, env.carrying, env.agent_dir = Grid(10, 10), [], carrying, direction
@@ -42,13 +42,13 @@ def draw(picture, direction, carrying=None, see_all=False):
 
 
 def reveal(env):
-    """Show the whole grid in the memory."""
+    """Put the whole grid into the memory."""
     env.memory[:, :, :3] = env.grid.encode()
     env.gen_obs()
 
 
 def follow(env, option, at_most=400):
-    """Run an option to its end; its actions, and whether the episode ended with it."""
+    """Run an option to its end; return its actions, and whether the episode ended with it."""
     memory, actions = env.gen_obs(), []
     while not option.is_done(memory):
         assert len(actions) < at_most, f"{option.name} does not end"
@@ -60,7 +60,7 @@ def follow(env, option, at_most=400):
 
 
 def brute_force(free, start, goal):
-    """Least number of turns and forward moves to a pose at which goal(x, y, direction) holds; None if there is none."""
+    """Return the least number of turns and moves to a pose where goal(x, y, direction) holds; None if there is none."""
     distance, queue = {start: 0}, deque([start])
     while queue:
         pose = queue.popleft()
@@ -79,7 +79,7 @@ def brute_force(free, start, goal):
 
 
 def reachable(env, walkable):
-    """The cells that can be walked to, over empty ones and what is walkable, and those beside them."""
+    """Return the cells that can be walked to, over empty ones and what is walkable, and those beside them."""
     inside, stack = {tuple(int(c) for c in env.agent_pos)}, [tuple(int(c) for c in env.agent_pos)]
     beside = set()
     while stack:
@@ -95,10 +95,10 @@ def reachable(env, walkable):
 
 
 def walkable(option_set):
-    """What an option set walks over, besides empty cells."""
+    """Return what an option set walks over, besides empty cells."""
     return {"lava"} if option_set == "paper" else set()
 
 
 def sees(env):
-    """The cells that were seen."""
+    """Return the cells that were seen."""
     return {(int(x), int(y)) for x, y in np.argwhere(env.memory[:, :, 0] != UNSEEN)}

@@ -1,4 +1,4 @@
-"""The recorded answers of the paper's LLM: every state that can be reached, and the plans that the paper reports."""
+"""The recorded answers of the paper's LLM: a line for every state that can be reached, and its plans."""
 
 import json
 from functools import partial
@@ -21,7 +21,7 @@ def book(task):
 
 
 def reached(task, option_set):
-    """Canonical texts of the states on walks that follow the teacher, random options, and random actions."""
+    """Return canonical texts of the states on walks that follow the teacher, random options, and random actions."""
     rng, texts = np.random.default_rng(0), set()
     option = partial(make_option, option_set=option_set)
     nouns = (
