@@ -18,6 +18,7 @@ import numpy as np
 
 TORSO_LIFT = 0.15  # metres; habitat-lab's FetchRobot holds the torso there
 NUM_JOINTS = 7  # the arm is the last seven turning joints before the hand
+ELBOW = 3  # the joint from which the forearm begins
 DAMPING = 0.1
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -29,6 +30,7 @@ class ArmError(ValueError):
 class Pose(NamedTuple):
     """Where the arm's hand is."""
 
+    joints: np.ndarray  # (7, 3), where the joints are
     tip: np.ndarray  # (3,), the middle of the suction cup's outer face
     pointing: np.ndarray  # (3,), the unit vector out of the suction cup
     rotation: np.ndarray  # (3, 3), the frame in which habitat-lab's sensors give what is seen from the hand
@@ -56,7 +58,7 @@ class Arm(NamedTuple):
         last = rotations[-1]
         tip = last @ self.tip + origins[-1]
         jacobian = np.concatenate([np.cross(axes, tip - origins).T, axes.T])
-        return Pose(tip, last @ self.outward, last @ self.hand, jacobian)
+        return Pose(origins, tip, last @ self.outward, last @ self.hand, jacobian)
 
     @property
     def shoulder(self) -> np.ndarray:

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from navpick.arm import read_arm
+from navpick.arm import ELBOW, read_arm
 from navpick.dataset import HabitatError, find_files
 from navpick.lab import TASKS, Settings, make_lab_env, silence
 from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
@@ -60,7 +60,7 @@ class HabitatEnv(gym.Env):
         """
         import habitat_sim
 
-        from navpick.places import places_to_stand
+        from navpick.places import Furniture, places_to_stand
 
         super().reset(seed=seed)
         with silence():
@@ -78,6 +78,7 @@ class HabitatEnv(gym.Env):
         self.radii = np.array([[max(0.03, box.size().length() / 2)] for box in boxes])
         self.places, why = places_to_stand(self.sim, np.array(self.objects[0].translation), self.arm)
         self.in_reach = False
+        self.furniture = Furniture(self.sim)
         self.shortest = habitat_sim.MultiGoalShortestPath()
         self.shortest.requested_ends = self.places
         episode = self.env.current_episode
@@ -170,18 +171,27 @@ class HabitatEnv(gym.Env):
     def path_to_place(self) -> tuple[float, float, float]:
         """Return where the geodesic path to the nearest place to stand leads, and how long it is.
 
-        Its next corner, metres ahead and to the left, and its length in metres; all are 0 on arrival.
+        How far its next corner is, metres; how far to turn to face it, radians to the left; its length, metres. On
+        arrival it is the object that is to be faced, and both lengths are 0.
         """
         robot = self.sim.articulated_agent
         here = np.array(robot.base_pos)
+        thing = -self.sensors["obj_start_gps_compass"][1]
         if self.metres_from_place() < ARRIVED:
-            return 0.0, 0.0, 0.0
+            return 0.0, thing, 0.0
         self.shortest.requested_start = here
         found = self.sim.pathfinder.find_path(self.shortest) and self.shortest.points
         path = self.shortest.points if found else [here, self.places[0]]
         ahead = next((point for point in path if math.dist(point, path[0]) > 0.05), path[-1])
-        corner = robot.base_transformation.inverted().transform_point(ahead)
-        return corner[0], corner[1], sum(math.dist(a, b) for a, b in zip(path, path[1:]))
+        x, y, _ = robot.base_transformation.inverted().transform_point(ahead)
+        bearing = way_round(math.atan2(y, x), thing, self.in_the_way)
+        return math.hypot(x, y), bearing, sum(math.dist(a, b) for a, b in zip(path, path[1:]))
+
+    def in_the_way(self, turned: float) -> int:
+        """Return how often furniture is in the forearm's way as the robot turns on the spot; radians to the left."""
+        pose = self.arm.pose(self.sensors["joint"])
+        base = np.array(self.sim.articulated_agent.base_transformation)
+        return self.furniture.in_turning(base, np.array([*pose.joints[ELBOW:], pose.tip]), turned)
 
     def potential(self) -> float:
         """Return what navigation is rewarded for lowering: metres times `dist_reward`, and radians to turn.
@@ -189,13 +199,26 @@ class HabitatEnv(gym.Env):
         habitat-lab's own reward for it has these terms as the crow flies; here they follow the geodesic path, which
         leads round tables, and at its end it is the object that the robot turns to.
         """
-        ahead, left, metres = self.path
-        _, angle = self.sensors["obj_start_gps_compass"]
-        return self.settings.dist_reward * metres + abs(math.atan2(left, ahead) if metres else angle)
+        _, bearing, metres = self.path
+        return self.settings.dist_reward * metres + abs(math.remainder(bearing, math.tau))
 
     def close(self) -> None:
         """Close the simulator."""
         self.env.close()
+
+
+def way_round(bearing: float, thing: float, in_the_way: Callable[[float], int]) -> float:
+    """Return the angle to turn to a bearing, by the way round that is freer for the arm; radians to the left.
+
+    Where both are as free, it is the way on which the robot does not face away from the object, at bearing `thing`: a
+    student sees where the object is, but not the path, and so can tell which way its teacher turns.
+
+    in_the_way: an angle to turn -> how often furniture is in the arm's way.
+    """
+    way = thing + math.remainder(bearing - thing, math.tau)
+    if abs(way) < 2 * AHEAD:  # the arm moves little, whatever stands there
+        return way
+    return min(way, way - math.copysign(math.tau, way), key=in_the_way)
 
 
 def describe(observation: np.ndarray) -> str:

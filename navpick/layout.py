@@ -17,10 +17,10 @@ SENSORS = {
     "relative_resting_position": (3, 1.0),  # from the end effector to where it rests, metres, in the base's frame
     "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
 }
-# What only the teacher knows: the next corner of the geodesic path to a place from which the object can be picked
-# (metres ahead, metres to the left), that path's length, 0 on arrival, whether the object is in reach, and whether it,
-# or others, are seen.
-HINTS = ("corner_ahead", "corner_left", "path_length", "in_reach", "sees_target", "sees_others")
+# What only the teacher knows: the next corner of the geodesic path to a place from which the object can be picked, its
+# distance in metres and how far to turn to face it, radians to the left, on arrival to face the object; that path's
+# length, 0 on arrival; whether the object is in reach, and whether it, or others, are seen.
+HINTS = ("corner_distance", "corner_bearing", "path_length", "in_reach", "sees_target", "sees_others")
 ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
 NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
 SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)

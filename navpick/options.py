@@ -41,24 +41,11 @@ def navigate(observation: np.ndarray) -> np.ndarray:
     """
     means = np.zeros(NUM_ACTIONS, np.float32)
     means[GRIP], means[STOP] = -1.0, NO_STOP
-    ahead, left = read(observation, "corner_ahead")[0], read(observation, "corner_left")[0]
-    _, angle = read(observation, "obj_start_gps_compass")
-    metres = np.hypot(ahead, left)
-    bearing = turning(np.arctan2(left, ahead), -angle) if metres else -angle
+    metres, bearing = read(observation, "corner_distance")[0], read(observation, "corner_bearing")[0]
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
     slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0
     means[FORWARD] = min(metres / MAX_ADVANCE, 1.0) * max(slowest, 1.0 - abs(bearing) / (2 * AHEAD))
     return means
-
-
-def turning(corner: float, thing: float) -> float:
-    """Return the angle to turn, radians, to face the path's corner without facing away from the object on the way.
-
-    A student sees where the object is, but not the path: so it can tell which way round its teacher turns.
-
-    corner, thing: bearings of the corner and the object, radians to the left.
-    """
-    return thing + (corner - thing + np.pi) % (2 * np.pi) - np.pi
 
 
 def joint_actions(change: np.ndarray) -> np.ndarray:

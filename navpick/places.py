@@ -13,7 +13,7 @@ from typing import Any
 import habitat_sim
 import numpy as np
 
-from navpick.arm import Arm
+from navpick.arm import Arm, turn
 
 RADII = np.arange(0.45, 1.25, 0.05)  # metres between base and object
 COMFORTABLE = 0.85  # farther away the arm is nearly straight; only if nothing nearer will do
@@ -23,6 +23,8 @@ MARGIN = 0.1  # metres of the arm's length that stay bent
 WIDTH = 0.12  # metres to either side of the arm's way that must be free
 SWEEP = np.linspace(-0.6, 0.6, 13)  # radians from the object's direction that the arm takes while it picks
 TURN = 0.7  # metres round the base that the arm takes while the robot turns
+STEP = 0.2  # radians between two looks at what is in the arm's way as the robot turns
+THICK = 1.1  # how much farther out than its joints the arm takes room
 
 
 def places_to_stand(sim: Any, thing: np.ndarray, arm: Arm) -> tuple[np.ndarray, str]:
@@ -72,6 +74,21 @@ class Furniture:
     def between(self, ways: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
         """Return how many of these straight ways, each from a point (3,) to a point (3,), meet furniture."""
         return sum(self.meets(start, end) for start, end in ways)
+
+    def in_turning(self, base: np.ndarray, points: np.ndarray, turned: float) -> int:
+        """Return how often furniture is in the way of the arm's points (K, 3) as the robot turns on the spot.
+
+        Straight ways lead to each from the robot's axis, every STEP radians of `turned`, to the left.
+
+        base: the robot's transformation (4, 4) at the start; points: metres in its frame.
+        """
+        angles = np.arange(0.0, abs(turned), STEP) * np.sign(turned)
+        frames = base @ turn(np.array([0.0, 0.0, 1.0]), angles)  # (N, 4, 4)
+        starts, ends = (
+            np.moveaxis(frames @ np.c_[points * scale, np.ones(len(points))].T, 1, -1)[..., :3].reshape(-1, 3)
+            for scale in ([0, 0, 1], [THICK, THICK, 1])
+        )
+        return self.between(zip(starts, ends))
 
     def meets(self, start: np.ndarray, end: np.ndarray) -> bool:
         """Return whether a straight way meets furniture."""

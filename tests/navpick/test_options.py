@@ -6,6 +6,7 @@ import pytest
 from navpick import options
 from navpick.arm import read_arm
 from navpick.dataset import HOME
+from navpick.envs import way_round
 from navpick.layout import (
     ARM,
     FORWARD,
@@ -44,37 +45,44 @@ def test_the_layout_lays_readings_end_to_end():
 
 
 def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
-    left = options.navigate(readings(corner_left=2.0, path_length=3.0))
+    left = options.navigate(readings(corner_distance=2.0, corner_bearing=1.6, path_length=3.0))
     assert (left[TURN], left[FORWARD]) == (1.0, np.float32(options.CREEP))
-    near = options.navigate(readings(corner_left=0.3, path_length=0.4))
+    near = options.navigate(readings(corner_distance=0.3, corner_bearing=1.6, path_length=0.4))
     assert (near[TURN], near[FORWARD]) == (1.0, 0.0)  # on the spot
-    slightly = options.navigate(readings(corner_ahead=2.0, corner_left=0.2, path_length=3.0))
+    slightly = options.navigate(readings(corner_distance=2.0, corner_bearing=0.1, path_length=3.0))
     assert 0.2 < slightly[TURN] < 0.5 < slightly[FORWARD] < 1.0
-    ahead = options.navigate(readings(corner_ahead=2.0, obj_start_gps_compass=(3.0, 1.0), path_length=3.0))
+    ahead = options.navigate(readings(corner_distance=2.0, obj_start_gps_compass=(3.0, 1.0), path_length=3.0))
     assert (ahead[TURN], ahead[FORWARD]) == pytest.approx((0.0, 1.0), abs=1e-5)  # not yet to the object
-    there = options.navigate(readings(obj_start_gps_compass=(0.6, -1.0)))
-    assert (there[TURN], there[FORWARD]) == (1.0, 0.0)  # the compass counts clockwise
+    round_the_other_way = options.navigate(readings(corner_distance=2.0, corner_bearing=-4.0, path_length=3.0))
+    assert (round_the_other_way[TURN], round_the_other_way[FORWARD]) == (-1.0, np.float32(options.CREEP))
+    there = options.navigate(readings(corner_bearing=1.0))
+    assert (there[TURN], there[FORWARD]) == (1.0, 0.0)
     for means in (left, slightly, ahead, there):
         assert means[STOP] < 0
         assert means[GRIP] < 0
         assert not means[ARM].any()
 
 
-def test_navigate_never_turns_its_back_on_the_object():
-    # Hand-worked: the object is 150 degrees to the left (the compass counts clockwise), the corner 170 to the right.
-    # To the right the robot would face away from the object on its way; so it turns 190 degrees to the left.
-    degrees = np.pi / 180
-    assert options.turning(-170 * degrees, 150 * degrees) == pytest.approx(190 * degrees)
-    assert options.turning(20 * degrees, -10 * degrees) == pytest.approx(20 * degrees)
-    corner = {"corner_ahead": np.cos(-170 * degrees), "corner_left": np.sin(-170 * degrees), "path_length": 3.0}
-    assert options.navigate(readings(**corner, obj_start_gps_compass=(2.0, -150 * degrees)))[TURN] == 1.0
-    assert options.navigate(readings(**corner, obj_start_gps_compass=(2.0, 150 * degrees)))[TURN] == -1.0
+DEGREE = np.pi / 180
+
+
+def test_the_way_round_does_not_face_away_from_the_object():
+    # Hand-worked: the object is 150 degrees to the left, the corner 170 to the right. To the right the robot would face
+    # away from the object on its way; so it turns 190 degrees to the left.
+    assert way_round(-170 * DEGREE, 150 * DEGREE, lambda turned: 0) == pytest.approx(190 * DEGREE)
+    assert way_round(20 * DEGREE, -10 * DEGREE, lambda turned: 0) == pytest.approx(20 * DEGREE)
     for corner, thing in np.random.default_rng(0).uniform(-np.pi, np.pi, (200, 2)):
-        turned = options.turning(corner, thing)
+        turned = way_round(corner, thing, lambda turned: 3)
         assert np.cos(turned) == pytest.approx(np.cos(corner))  # it ends at the corner
         assert np.sin(turned) == pytest.approx(np.sin(corner))
         on_the_way = thing - np.linspace(0, turned, 50)  # bearings of the object
         assert np.abs(on_the_way).max() <= np.pi + 1e-9
+
+
+@pytest.mark.parametrize(("left", "right", "degrees"), [(2, 1, -170), (2, 2, 190), (1, 2, 190)])
+def test_the_way_round_is_the_one_that_is_freer_for_the_arm(left, right, degrees):
+    turned = way_round(-170 * DEGREE, 150 * DEGREE, lambda turned: left if turned > 0 else right)
+    assert turned == pytest.approx(degrees * DEGREE)
 
 
 def test_initiation_and_termination():

@@ -78,7 +78,7 @@ def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
     shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
     teacher = Teacher(lambda _: shares, lambda _: "a state", TASK.make_option, None)
     far, near = (
-        readings(obj_start_gps_compass=(2.0, 0.0), corner_ahead=1.0, corner_left=0.0, path_length=1.0),
+        readings(obj_start_gps_compass=(2.0, 0.0), corner_distance=1.0, path_length=1.0),
         readings(obj_start_gps_compass=(0.6, 0.0)),
     )
     assert teacher(far).prior.tolist() == [1.0]  # pick cannot start, singing is no option
