@@ -69,7 +69,8 @@ class Furniture:
 
     def __init__(self, sim: Any) -> None:
         self.sim = sim
-        self.others = {sim.articulated_agent.sim_obj.object_id, *sim.scene_obj_ids}
+        robot = sim.articulated_agent.sim_obj
+        self.others = {robot.object_id, *robot.link_object_ids, *sim.scene_obj_ids}
 
     def between(self, ways: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
         """Return how many of these straight ways, each from a point (3,) to a point (3,), meet furniture."""

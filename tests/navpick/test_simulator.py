@@ -158,6 +158,41 @@ def test_an_object_out_of_reach_is_named_and_why(env, monkeypatch):
     assert len(env.places) == 1
 
 
+def test_rays_tell_whether_the_arm_meets_furniture_as_the_robot_turns(env):
+    """Against the simulator's contacts, at random places and angles."""
+    env.reset(seed=1)
+    sim, robot, random = env.sim, env.sim.articulated_agent, np.random.default_rng(0)
+
+    def arm_touches():
+        sim.perform_discrete_collision_detection()
+        to_base = robot.base_transformation.inverted()
+        for contact in sim.get_physics_contact_points():
+            ids = [contact.object_id_a, contact.object_id_b]
+            if (robot.sim_obj.object_id in ids) and ids[0] != ids[1]:
+                x, y, _ = to_base.transform_point(contact.position_on_a_in_ws)
+                if math.hypot(x, y) > 0.35:  # beyond its base
+                    return True
+        return False
+
+    free, met = [], []
+    for _ in range(60):
+        robot.base_pos = sim.pathfinder.get_random_navigable_point(island_index=sim.largest_island_idx)
+        robot.base_rot = start = random.uniform(-math.pi, math.pi)
+        sim.maybe_update_articulated_agent()
+        turned = random.uniform(-math.pi, math.pi)
+        free.append(env.in_the_way(turned) == 0)
+        touched = []
+        for angle in np.linspace(0, turned, 20):
+            robot.base_rot = start + angle
+            sim.maybe_update_articulated_agent()
+            touched.append(arm_touches())
+        met.append(any(touched))
+    free, met = np.array(free), np.array(met)
+    assert 0 < free.mean() < 1
+    assert met[free].mean() < 0.1
+    assert met[~free].mean() > 0.7
+
+
 @pytest.mark.parametrize("folder", DATA_SETS, ids=lambda path: path.name)
 def test_pick_starts_in_reach_of_the_object(folder):
     env = envs.HabitatEnv("habitat-pick", "val", lab.Settings(folder=str(folder)))
