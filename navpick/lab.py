@@ -6,15 +6,17 @@ habitat-lab and habitat-sim are imported by `import_habitat` only, so that every
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import math
 import os
 import re
 import tempfile
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from navpick.dataset import HOME, HabitatError, check_dataset
 from navpick.layout import IMAGE_SIDE
@@ -163,7 +165,8 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
         simulator.additional_object_paths = dataset.episodes[0].additional_obj_config_paths
         simulator.habitat_sim_v0.allow_sliding = True  # else a robot sticks to the edges that shortest paths follow
         simulator.concur_render = False
-        simulator.agents.main_agent.articulated_agent_urdf = str(robot)
+        urdf = str(robot) if settings.film else drawn_by_collision_shapes(robot).name
+        simulator.agents.main_agent.articulated_agent_urdf = urdf
         for name, sensor in simulator.agents.main_agent.sim_sensors.items():
             sensor.width = sensor.height = FILM_SIDE if "rgb" in name else IMAGE_SIDE
         measures = lab.task.measurements
@@ -178,6 +181,32 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
             # Start anywhere: the whole room is nearer than that, in any direction.
             lab.task.spawn_max_dist_to_obj, lab.task.base_angle_noise = 100.0, math.pi
     return config, dataset
+
+
+@functools.cache
+def drawn_by_collision_shapes(urdf: Path) -> IO[bytes]:
+    """Return a temporary copy of a robot's URDF in which links that have both are drawn by their collision meshes.
+
+    The Fetch's arm has a hundred thousand triangles to look at, which take most of the time of a depth image, and a few
+    hundred to bump into.
+    """
+    tree = ET.parse(urdf)
+    for mesh in tree.iter("mesh"):
+        mesh.set("filename", os.path.abspath(urdf.parent / mesh.attrib["filename"]))
+    for link in tree.iter("link"):
+        seen, felt = (
+            [shape for shape in link.findall(kind) if shape.find("geometry/mesh") is not None]
+            for kind in ("visual", "collision")
+        )
+        if seen and felt:
+            for shape in seen:
+                link.remove(shape)
+            for shape in felt:
+                ET.SubElement(link, "visual").extend(shape)
+    copy = tempfile.NamedTemporaryFile(suffix=".urdf")  # noqa: SIM115
+    tree.write(copy)
+    copy.flush()
+    return copy
 
 
 def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:

@@ -1,0 +1,37 @@
+"""What habitat-lab is told, without it: how the robot is drawn."""
+
+import xml.etree.ElementTree as ET
+
+from navpick.lab import drawn_by_collision_shapes
+
+URDF = """<robot name="two_links">
+  <link name="arm">
+    <inertial><mass value="2"/></inertial>
+    <visual><origin xyz="9 9 9"/><geometry><mesh filename="../meshes/arm.dae"/></geometry></visual>
+    <collision><origin xyz="1 2 3"/><geometry><mesh filename="../meshes/arm.obj" scale="2 2 2"/></geometry></collision>
+  </link>
+  <link name="head">
+    <visual><geometry><mesh filename="../meshes/head.dae"/></geometry></visual>
+    <collision><geometry><sphere radius="0.2"/></geometry></collision>
+  </link>
+</robot>"""
+
+
+def drawn(link):
+    return [(shape.find("geometry")[0].attrib, shape.find("origin")) for shape in link.findall("visual")]
+
+
+def test_a_link_is_drawn_by_its_collision_mesh_where_it_has_one(tmp_path):
+    given = tmp_path / "robots" / "robot.urdf"
+    given.parent.mkdir()
+    given.write_text(URDF)
+    copy = drawn_by_collision_shapes(given)
+    arm, head = ET.parse(copy.name).iter("link")
+    ((mesh, origin),) = drawn(arm)
+    assert mesh == {"filename": str(tmp_path / "meshes" / "arm.obj"), "scale": "2 2 2"}
+    assert origin.attrib == {"xyz": "1 2 3"}
+    assert len(arm.findall("collision")) == 1
+    assert arm.find("inertial/mass").attrib == {"value": "2"}
+    assert drawn(head)[0][0] == {"filename": str(tmp_path / "meshes" / "head.dae")}  # a sphere says less than a mesh
+    assert drawn_by_collision_shapes(given) is copy
+    assert given.read_text() == URDF
