@@ -76,9 +76,9 @@ class HabitatEnv(gym.Env):
         points = [np.array(box.center()) + np.array(box.size()) * NINE for box in boxes]
         self.points = np.array([np.c_[nine, np.ones(9)].T for nine in points])  # (N, 4, 9), in the objects' frames
         self.radii = np.array([[max(0.03, box.size().length() / 2)] for box in boxes])
-        self.places, why = places_to_stand(self.sim, np.array(self.objects[0].translation), self.arm)
-        self.in_reach = False
         self.furniture = Furniture(self.sim)
+        self.places, why = places_to_stand(self.furniture, np.array(self.objects[0].translation), self.arm)
+        self.in_reach = False
         self.shortest = habitat_sim.MultiGoalShortestPath()
         self.shortest.requested_ends = self.places
         episode = self.env.current_episode

@@ -27,17 +27,17 @@ STEP = 0.2  # radians between two looks at what is in the arm's way as the robot
 THICK = 1.1  # how much farther out than its joints the arm takes room
 
 
-def places_to_stand(sim: Any, thing: np.ndarray, arm: Arm) -> tuple[np.ndarray, str]:
+def places_to_stand(furniture: Furniture, thing: np.ndarray, arm: Arm) -> tuple[np.ndarray, str]:
     """Return the places on the floor (K, 3) from which the arm's way to `thing` (3,) is free and its room greatest.
 
     Where there are none, returns the place that is nearest to the object, and why it cannot be picked.
     """
+    sim = furniture.sim
     nearest = sim.safe_snap_point(thing)
     floor = nearest[1]
     heights = arm.shoulder[2] + np.array([0.0, 0.3])  # between them are the upper arm and the elbow
     rise = thing[1] - floor - arm.shoulder[2]
     reach = math.sqrt(max(0.0, (arm.length - MARGIN) ** 2 - rise**2)) + arm.shoulder[0]
-    furniture = Furniture(sim)
     stood, found = 0, []
     for radius in RADII[: np.searchsorted(RADII, reach)]:
         for away in DIRECTIONS:

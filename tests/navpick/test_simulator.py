@@ -222,7 +222,7 @@ def test_navigation_is_rewarded_for_the_way_and_the_turns_along_the_path():
     assert not options.holds(observation)
     assert read(observation, "obj_start_gps_compass")[0] > 2.8  # over 3 m with the height of the table
     rewards, success, start = [], False, 2.0 * read(observation, "path_length")[0]
-    start += abs(np.remainder(read(observation, "corner_bearing")[0] + np.pi, 2 * np.pi) - np.pi)
+    start += abs(math.remainder(read(observation, "corner_bearing")[0], math.tau))
     while not success:
         observation, reward, terminated, _, info = env.step(navigate(observation)[0])
         success = info["success"]
