@@ -6,15 +6,17 @@ habitat-lab and habitat-sim are imported by `import_habitat` only, so that every
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib.util
+import itertools
 import json
 import math
 import os
 import re
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -158,6 +160,8 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
         lab.environment.max_episode_steps = settings.max_steps
         lab.dataset.data_path, lab.dataset.scenes_dir = str(path), str(folder)
         dataset = read_episodes(habitat, lab.dataset, folder)
+        if split == "train":
+            dataset.episodes += ask_for_the_others(dataset.episodes)
         simulator = lab.simulator
         simulator.type = "NavPickSim-v0"
         simulator.habitat_sim_v0.gpu_device_id = settings.gpu
@@ -183,6 +187,25 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
     return config, dataset
 
 
+def ask_for_the_others(episodes: Sequence[Any]) -> list[Any]:
+    """Return copies of episodes that ask for another object on a receptacle, a second one of each episode first.
+
+    A small data set shows what the rooms are like, and its few targets are learned by heart. In ReplicaCAD eight
+    objects lie around, of which an episode asks for one.
+    """
+
+    def ask_for_another(episode: Any) -> list[Any]:
+        goal = next(iter(episode.targets.values()))
+        others = sorted(episode.name_to_receptacle.keys() - episode.targets.keys())
+        copies = [copy.copy(episode) for _ in others]
+        for other, name in zip(copies, others):
+            other.targets = {name: goal}
+        return copies
+
+    in_turns = itertools.zip_longest(*map(ask_for_another, episodes))
+    return [episode for turn in in_turns for episode in turn if episode is not None]
+
+
 @functools.cache
 def drawn_by_collision_shapes(urdf: Path) -> IO[bytes]:
     """Return a temporary copy of a robot's URDF in which links that have both are drawn by their collision meshes.
@@ -203,10 +226,10 @@ def drawn_by_collision_shapes(urdf: Path) -> IO[bytes]:
                 link.remove(shape)
             for shape in felt:
                 ET.SubElement(link, "visual").extend(shape)
-    copy = tempfile.NamedTemporaryFile(suffix=".urdf")  # noqa: SIM115
-    tree.write(copy)
-    copy.flush()
-    return copy
+    drawn = tempfile.NamedTemporaryFile(suffix=".urdf")  # noqa: SIM115
+    tree.write(drawn)
+    drawn.flush()
+    return drawn
 
 
 def read_episodes(habitat: Any, config: Any, folder: Path) -> Any:

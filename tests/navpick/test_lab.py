@@ -1,8 +1,9 @@
-"""What habitat-lab is told, without it: how the robot is drawn."""
+"""What habitat-lab is told, without it: how the robot is drawn, which objects are asked for in training."""
 
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
-from navpick.lab import drawn_by_collision_shapes
+from navpick.lab import ask_for_the_others, drawn_by_collision_shapes
 
 URDF = """<robot name="two_links">
   <link name="arm">
@@ -35,3 +36,24 @@ def test_a_link_is_drawn_by_its_collision_mesh_where_it_has_one(tmp_path):
     assert drawn(head)[0][0] == {"filename": str(tmp_path / "meshes" / "head.dae")}  # a sphere says less than a mesh
     assert drawn_by_collision_shapes(given) is copy
     assert given.read_text() == URDF
+
+
+def test_training_asks_for_every_object_on_a_receptacle():
+    def episode(number, target, *objects):
+        return SimpleNamespace(
+            episode_id=number, targets={target: f"goal {number}"}, name_to_receptacle=dict.fromkeys(objects, "table")
+        )
+
+    episodes = [
+        episode(0, "cup", "cup", "bowl", "box"),
+        episode(1, "box", "box"),
+        episode(2, "can"),  # no receptacle is named
+        episode(3, "cup", "box", "cup"),
+    ]
+    others = ask_for_the_others(episodes)
+    assert [(other.episode_id, other.targets) for other in others] == [
+        (0, {"bowl": "goal 0"}),
+        (3, {"box": "goal 3"}),
+        (0, {"box": "goal 0"}),
+    ]
+    assert episodes[0].targets == {"cup": "goal 0"}

@@ -21,6 +21,7 @@ from harness.run_files import read_metrics
 from harness.task import open_task
 from llm.query import make_query
 from navpick import dataset, envs, lab, options
+from navpick.check import count_episodes
 from navpick.layout import IMAGE_SIDE, MAX_DEPTH, SIZE, STOP, in_reach, read
 from navpick.processes import ProcessEnv
 from rollout import act_by_teacher, run_all
@@ -145,6 +146,19 @@ def test_the_same_seed_starts_the_same_episode(env):
     first, again, other = (env.reset(seed=seed)[0] for seed in (5, 5, 7))
     np.testing.assert_allclose(first, again, atol=1e-5)
     assert np.abs(first - other).max() > 0.1
+
+
+def test_training_asks_for_other_objects_too_and_evaluation_does_not(env):
+    folder = Path(env.settings.folder)
+    assert len(env.env.episodes) == count_episodes(dataset.find_files(folder, "val")[0])
+    training = envs.HabitatEnv("habitat-navpick", "train", env.settings)
+    episodes, given = training.env.episodes, count_episodes(dataset.find_files(folder, "train")[0])
+    others = sum(len(episode.name_to_receptacle.keys() - episode.targets.keys()) for episode in episodes[:given])
+    assert len(episodes) == given + others
+    for number in range(given, given + min(2, others)):
+        training.reset(seed=2 * number)
+        assert [training.objects[0].handle] == list(episodes[number].targets)
+    training.close()
 
 
 def test_an_object_out_of_reach_is_named_and_why(env, monkeypatch):
