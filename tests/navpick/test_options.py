@@ -128,7 +128,7 @@ def test_a_centimetre_aside_calls_for_nearly_the_same_action():
     for _ in range(240):
         angles = follow(angles, thing, 1)
         here, *there = (
-            options.pick(seen_from(angles, thing + [x, y, 0.0]), FETCH)[ARM]
+            options.pick(seen_from(angles, thing + np.array([x, y, 0.0])), FETCH)[ARM]
             for x, y in ((0, 0), (0.01, 0), (-0.01, 0), (0, 0.01), (0, -0.01))
         )
         changes.append(np.square(np.array(there) - here).sum(1).max())
