@@ -53,8 +53,8 @@ def joint_actions(change: np.ndarray) -> np.ndarray:
     return change / np.hypot(BRAKING * MAX_JOINT_STEP, np.abs(change).max())
 
 
-# The suction cup comes down a cone of 45 degrees. In a steeper one a centimetre aside turns down into up, which takes a
-# student long to learn.
+# The suction cup comes down a cone, twice as high as it is far aside. In a steeper one a centimetre aside turns down
+# into up, which takes a student long to learn; in a wider one the arm meets what stands beside the object.
 HOVER = 0.2  # metres over the object's middle from which it comes down: clear of the top of a box
 BELOW = 0.08  # metres under its middle to the cone's tip: cups are open above
 TILT = 0.6  # radians from straight down to straight ahead: so the wrist stays clear of what is behind the object
@@ -75,7 +75,7 @@ def pick(observation: np.ndarray, arm: Arm) -> np.ndarray:
     else:
         means[TURN] = np.clip(-read(observation, "obj_start_gps_compass")[1] / AHEAD, -1.0, 1.0)
         aside = np.linalg.norm(pose.tip[:2] - thing[:2])
-        target = thing + np.array([0, 0, min(aside - BELOW, HOVER)])
+        target = thing + np.array([0, 0, min(2 * aside - BELOW, HOVER)])
     means[ARM] = joint_actions(arm.steps_towards(angles, pose, target, TILT * (1.0 - lifted)))
     return means
 
