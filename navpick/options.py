@@ -37,10 +37,11 @@ TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 def navigate(observation: np.ndarray) -> np.ndarray:
     """Return means (11,): turn to the geodesic path's next corner and go there; at its end, turn to the object.
 
-    Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional.
+    Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional,
+    and suction is on as in pick, where the student cannot tell which of the two acts.
     """
     means = np.zeros(NUM_ACTIONS, np.float32)
-    means[GRIP], means[STOP] = -1.0, NO_STOP
+    means[GRIP], means[STOP] = 1.0, NO_STOP
     metres, bearing = read(observation, "corner_distance")[0], read(observation, "corner_bearing")[0]
     means[TURN] = np.clip(bearing / AHEAD, -1.0, 1.0)
     slowest = CREEP if read(observation, "path_length")[0] > TURN_ON_THE_SPOT else 0.0

@@ -59,7 +59,7 @@ def test_navigate_turns_to_the_corner_then_goes_then_turns_to_the_object():
     assert (there[TURN], there[FORWARD]) == (1.0, 0.0)
     for means in (left, slightly, ahead, there):
         assert means[STOP] < 0
-        assert means[GRIP] < 0
+        assert means[GRIP] > 0
         assert not means[ARM].any()
 
 
