@@ -9,9 +9,9 @@ import contextlib
 import copy
 import functools
 import importlib.util
-import itertools
 import json
 import math
+import operator
 import os
 import re
 import tempfile
@@ -188,22 +188,19 @@ def make_config(habitat: Any, task: str, split: str, settings: Settings) -> tupl
 
 
 def ask_for_the_others(episodes: Sequence[Any]) -> list[Any]:
-    """Return copies of episodes that ask for another object on a receptacle, a second one of each episode first.
+    """Return copies of episodes, each of which asks for another of the objects that lie on a receptacle.
 
-    A small data set shows what the rooms are like, and its few targets are learned by heart. In ReplicaCAD eight
-    objects lie around, of which an episode asks for one.
+    So a small data set has more targets than a student can learn by heart. First comes one copy of every episode, then
+    a second one.
     """
-
-    def ask_for_another(episode: Any) -> list[Any]:
+    others = []
+    for episode in episodes:
         goal = next(iter(episode.targets.values()))
-        others = sorted(episode.name_to_receptacle.keys() - episode.targets.keys())
-        copies = [copy.copy(episode) for _ in others]
-        for other, name in zip(copies, others):
+        for turn, name in enumerate(sorted(episode.name_to_receptacle.keys() - episode.targets.keys())):
+            other = copy.copy(episode)
             other.targets = {name: goal}
-        return copies
-
-    in_turns = itertools.zip_longest(*map(ask_for_another, episodes))
-    return [episode for turn in in_turns for episode in turn if episode is not None]
+            others.append((turn, other))
+    return [other for _, other in sorted(others, key=operator.itemgetter(0))]
 
 
 @functools.cache

@@ -28,7 +28,7 @@ DEVIATIONS["pick"][ARM] = 0.3
 
 MAX_ADVANCE = 10 / 120  # metres a step at action 1: habitat-lab's speed at 120 Hz
 MAX_JOINT_STEP = 0.0125  # radians a step at action 1
-BRAKING = 8  # steps from its target at full speed, the arm goes at 70 % of it, and slows down on
+BRAKING = 8  # an arm that far from its target, in steps at full speed, is down to 1 / sqrt(2) of full speed
 # Least share of full speed while it turns: a student that is unsure whether left or right would stand there for ever.
 CREEP = 0.15
 TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
@@ -37,8 +37,8 @@ TURN_ON_THE_SPOT = 0.5  # metres before the end of the path
 def navigate(observation: np.ndarray) -> np.ndarray:
     """Return means (11,): turn to the geodesic path's next corner and go there; at its end, turn to the object.
 
-    Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional,
-    and suction is on as in pick, where the student cannot tell which of the two acts.
+    Where a step ago and a step on call for nearly the same action, a student learns it easily: so all is proportional.
+    Suction is on as in pick, because a student cannot see where one option takes over from the other.
     """
     means = np.zeros(NUM_ACTIONS, np.float32)
     means[GRIP], means[STOP] = 1.0, NO_STOP
@@ -54,8 +54,8 @@ def joint_actions(change: np.ndarray) -> np.ndarray:
     return change / np.hypot(BRAKING * MAX_JOINT_STEP, np.abs(change).max())
 
 
-# The suction cup comes down a cone, twice as high as it is far aside. In a steeper one a centimetre aside turns down
-# into up, which takes a student long to learn; in a wider one the arm meets what stands beside the object.
+# The suction cup comes down a cone, two metres for each metre that it is aside of the object. In a steeper cone a
+# centimetre aside turns down into up, and a student learns it slowly; in one of 45 degrees it failed more often.
 HOVER = 0.2  # metres over the object's middle from which it comes down: clear of the top of a box
 BELOW = 0.08  # metres under its middle to the cone's tip: cups are open above
 TILT = 0.6  # radians from straight down to straight ahead: so the wrist stays clear of what is behind the object

@@ -120,6 +120,13 @@ def test_a_file_of_something_else(content, said, folder):
     assert said in complaint(folder)
 
 
+def test_an_episode_without_a_target(folder):
+    episodes = json.loads(gzip.decompress((folder / EPISODES).read_bytes()))
+    episodes["episodes"][7]["targets"] = {}
+    (folder / EPISODES).write_bytes(gzip.compress(json.dumps(episodes).encode()))
+    assert f"episode 7 of {folder / EPISODES} has no target" in complaint(folder)
+
+
 def test_links_are_followed(folder, tmp_path):
     """habitat-sim's download puts everything into versioned_data/ and links to it."""
     for name in ("robots", "datasets", "objects"):
