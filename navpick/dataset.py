@@ -44,7 +44,7 @@ def check_dataset(folder: Path, split: str) -> tuple[Path, Path]:
         for config, *additional, name in sorted(objects):
             files.check_template(files.locate(config), "objects", name, path, additional)
         for number, episode in enumerate(episodes):
-            if not episode["targets"]:
+            if episode.get("targets") == {}:
                 files.fail(f"episode {number} of {path} has no target")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         files.fail(f"{path}, or a file that it needs, is not laid out as Habitat's are: {error!r}")
