@@ -384,14 +384,14 @@ def main() -> None:
         else:
             runpy.run_module("llm.commands", run_name="__main__")  # as a program: nothing here depends on it
         print(end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a reader such as head has seen enough
     except ImportError as error:
         print(f"teacher.py: wants the folders llm/ and harness/ beside it for this command ({error})", file=sys.stderr)
         raise SystemExit(2) from None
     except (OSError, ValueError) as error:
-        print(f"teacher.py: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python writes at its end what a full disk refused
+        if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
+            print(f"teacher.py: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

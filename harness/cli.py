@@ -47,6 +47,12 @@ class Parser(argparse.ArgumentParser):
 def exit_with_error(program: str, message: str, code: int = 2) -> NoReturn:
     """End with one line on stderr."""
     print(f"{Path(program).name}: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # what a full disk refused, Python would write once more at its end
     raise SystemExit(code)
 
 

@@ -117,10 +117,16 @@ def test_a_book_is_shown_to_a_reader_who_has_seen_enough():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
-def test_a_full_disk_that_is_printed_to_is_one_line(finished):
-    for command in ([*SHOW, str(ROOT / "replies" / "ColoredDoorKey.jsonl")], [*TRAIN, "--eval", str(finished)]):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_that_is_printed_to_is_one_line(unbuffered, finished):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}
+    for command in (
+        [*SHOW, str(ROOT / "replies" / "ColoredDoorKey.jsonl")],
+        [*TRAIN, "--eval", str(finished)],
+        [sys.executable, "-m", "harness.report", str(finished)],
+    ):
         with open("/dev/full", "w") as full:
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=100)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert "No space left" in line
