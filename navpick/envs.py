@@ -9,11 +9,12 @@ measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
     habitat-pick      the same from where the option can start; habitat-lab's pick skill starts within 2 m
     habitat-nav       start more than 3 m away; success: the robot stands where the object can be picked, and faces it
 
-An observation is one float32 vector, what the student sees first:
+An observation is one float32 vector, what every student sees first:
 
     depth     64 * 64 depths of the head camera in [0, 1], row by row
     sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale
-    hints     for the teacher only, see HINTS: where the geodesic path leads, what the camera sees
+    hints     for the teacher and a guided student, see HINTS: where the geodesic path leads, what the camera sees; each
+              divided by a scale, too
 
 An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base velocities, stop; see ACTIONS.
 """
@@ -31,7 +32,19 @@ from gymnasium import spaces
 from navpick.arm import ELBOW, read_arm
 from navpick.dataset import HabitatError, find_files
 from navpick.lab import TASKS, Settings, make_lab_env, silence
-from navpick.layout import ACTIONS, AHEAD, ARRIVED, IMAGE_SIDE, MAX_DEPTH, NUM_ACTIONS, SENSORS, SIZE, in_reach, read
+from navpick.layout import (
+    ACTIONS,
+    AHEAD,
+    ARRIVED,
+    HINTS,
+    IMAGE_SIDE,
+    MAX_DEPTH,
+    NUM_ACTIONS,
+    SENSORS,
+    SIZE,
+    in_reach,
+    read,
+)
 
 # Where in an object's box it is looked for, as shares of the box's size.
 NINE = np.array([(0.0, 0.0, 0.0), *(np.array(list(np.ndindex(2, 2, 2))) - 0.5) * (2 / 3)])
@@ -134,7 +147,8 @@ class HabitatEnv(gym.Env):
         parts = [sensors["head_depth"].ravel()]
         parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
         target, *others = self.seen()
-        parts.append(np.array([*self.path, self.in_reach, target, any(others)]))
+        hints = np.array([*self.path, self.in_reach, target, any(others)])
+        parts.append(hints / list(HINTS.values()))
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")
 
     def seen(self) -> np.ndarray:

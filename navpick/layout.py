@@ -17,17 +17,22 @@ SENSORS = {
     "relative_resting_position": (3, 1.0),  # from the end effector to where it rests, metres, in the base's frame
     "ee_pos": (3, 1.0),  # the end effector, metres, in the base's frame
 }
-# What only the teacher knows: the next corner of the geodesic path to a place from which the object can be picked, its
-# distance in metres and how far to turn to face it, radians to the left, on arrival to face the object; that path's
-# length, 0 on arrival; whether the object is in reach, and whether it, or others, are seen.
-HINTS = ("corner_distance", "corner_bearing", "path_length", "in_reach", "sees_target", "sees_others")
+# What the teacher knows from the map, and of students only the guided one: numbers, and their scales.
+HINTS = {
+    "corner_distance": 3.0,  # metres to the next corner of the shortest path to where the object can be picked
+    "corner_bearing": math.pi,  # how far to turn to face that corner, on arrival the object, radians to the left
+    "path_length": 3.0,  # metres, 0 on arrival
+    "in_reach": 1.0,
+    "sees_target": 1.0,
+    "sees_others": 1.0,
+}
 ACTIONS = {"arm_action": 7, "grip_action": 1, "base_vel": 2, "rearrange_stop": 1}
 NUM_SENSORS, NUM_ACTIONS = sum(size for size, _ in SENSORS.values()), sum(ACTIONS.values())
 SIZE = IMAGE_SIDE**2 + NUM_SENSORS + len(HINTS)
 MAX_DEPTH = 10.0  # metres at which a depth is 1; habitat-lab's
 ARRIVED = 0.2  # metres from a place
 AHEAD = 0.3  # radians; an object is ahead of the base within these
-SCALES = {**{name: scale for name, (_, scale) in SENSORS.items()}, **dict.fromkeys(HINTS, 1.0)}
+SCALES = {**{name: scale for name, (_, scale) in SENSORS.items()}, **HINTS}
 ARM, GRIP, FORWARD, TURN, STOP = slice(0, 7), 7, 8, 9, 10  # of an action
 NO_STOP = -2.0  # a scripted policy's "stop": as far from 0 as a student's at the start, and surer
 STAND_STILL = np.array([0.0] * STOP + [NO_STOP], np.float32)
@@ -41,7 +46,8 @@ def sensor_slice(name: str) -> slice:
         if sensor == name:
             return slice(at, at + size)
         at += size
-    return slice(at + HINTS.index(name), at + HINTS.index(name) + 1)
+    at += list(HINTS).index(name)
+    return slice(at, at + 1)
 
 
 def read(observation: np.ndarray, name: str) -> np.ndarray:

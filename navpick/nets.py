@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from navpick.layout import IMAGE_SIDE
+from navpick.layout import HINTS, IMAGE_SIDE
 from ppo import Student
 
 
@@ -16,7 +16,7 @@ class DepthBody(nn.Module):
     """The body for Habitat: features of the depth image, joined with the other sensors, through a 2-layer MLP.
 
     An observation is one vector: the 64 x 64 depths in [0, 1], row by row, then S normalised sensor readings;
-    what follows them is for the teacher only. A reading x goes in with sin and cos of pi x, 2 pi x, 4 pi x and 8 pi x,
+    what follows them is not read. A reading x goes in with sin and cos of pi x, 2 pi x, 4 pi x and 8 pi x,
     its Fourier features (Tancik et al. 2020): the arm's last centimetres decide, in readings that span metres.
     """
 
@@ -106,9 +106,14 @@ def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors:
     return gaussian_student(DepthBody(vision, 32 * 4 * 4, num_sensors, 256), 256, num_actions, num_teachers, std)
 
 
+def guided_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
+    """Return our small student with the hints among its sensors: it knows the way on the map, as its teacher does."""
+    return small_depth_student(num_actions, num_teachers, num_sensors=num_sensors + len(HINTS), std=std)
+
+
 def resnet18_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
     """Return the paper's, its "10M": 11,417,047 weights with 11 actions, one teacher, 19 sensor readings."""
     return gaussian_student(DepthBody(resnet18(), 512, num_sensors, 256), 256, num_actions, num_teachers, std)
 
 
-STUDENTS = {"small": small_depth_student, "paper": resnet18_student}
+STUDENTS = {"small": small_depth_student, "guided": guided_student, "paper": resnet18_student}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from navpick.layout import IMAGE_SIDE
+from navpick.layout import HINTS, IMAGE_SIDE
 from navpick.nets import STUDENTS, resnet18
 
 
@@ -21,7 +21,7 @@ NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for na
 
 
 def observe(rows):
-    return torch.cat([torch.rand(rows, IMAGE_SIDE**2), torch.randn(rows, NUM_SENSORS)], 1)
+    return torch.cat([torch.rand(rows, IMAGE_SIDE**2), torch.randn(rows, NUM_SENSORS + len(HINTS))], 1)
 
 
 def count(module):
@@ -33,6 +33,17 @@ def test_weights_of_the_small_student():
     # convolutions 5 x 5 x 1, 3 x 3 x 16, 3 x 3 x 32; MLP (512 + 19 * 9 -> 256), (256 -> 256); actor, critic
     convolutions = 16 * 26 + 32 * 145 + 32 * 289
     assert count(student) == 261_111 == convolutions + 684 * 256 + 257 * 256 + 257 * 22 + 257
+
+
+def test_the_guided_student_alone_reads_the_hints():
+    observations = observe(4)
+    others = observations.clone()
+    others[:, IMAGE_SIDE**2 + NUM_SENSORS :] += 1.0
+    for name in ("small", "guided"):
+        student = STUDENTS[name](NUM_ACTIONS, num_sensors=NUM_SENSORS)
+        same = torch.equal(student(observations).policy.mean, student(others).policy.mean)
+        assert same == (name == "small")
+    assert count(student) == 261_111 + 6 * 9 * 256  # hints, each with its 8 Fourier features
 
 
 def test_weights_of_the_papers_student():

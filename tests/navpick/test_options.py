@@ -40,7 +40,7 @@ def test_the_layout_lays_readings_end_to_end():
     observation = readings(**given, path_length=5.0)
     for name, numbers in given.items():
         np.testing.assert_allclose(read(observation, name), numbers, rtol=1e-6)
-    assert observation[sensor_slice("path_length")] == 5.0
+    assert read(observation, "path_length") == 5.0
     assert np.count_nonzero(observation) == NUM_SENSORS + 1
 
 
