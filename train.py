@@ -119,11 +119,13 @@ def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.devic
         raise InputError(
             f"device {config.device!r} cannot be used ({why}); --device takes cpu, or cuda where there is a GPU"
         ) from None
-    # A small net runs faster on one thread.
-    torch.set_num_threads(1 if config.student == "small" else max(1, (os.cpu_count() or 1) // workers.world_size))
+    torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     num_teachers = len(task.option_names) if config.method == "hierarchical" else 1
-    return task.make_student(num_teachers).to(device), device
+    student = task.make_student(num_teachers)
+    if sum(weights.numel() for weights in student.parameters()) > 500_000:  # smaller nets run faster on one thread
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers.world_size))
+    return student.to(device), device
 
 
 def make_teacher(task: Task, query: Query | None, run_dir: Path) -> Teacher:
