@@ -52,6 +52,12 @@ def test_plain_ppo_has_no_options_that_could_be_learned():
     assert {group.arm for group in groups if group.settings.get("options") == "learned"} == set(ARMS) - {"ppo"}
 
 
+def test_guided_students_have_every_method_but_the_teacher_alone_which_has_no_student():
+    groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
+    guided = {group.arm for group in groups if group.settings.get("student") == "guided"}
+    assert guided == set(ARMS) - {"llm-only"}
+
+
 def test_horizons():
     assert find_horizon("paper", "LavaDoorKey") == 600_000
     assert find_horizon("default", "navpick-home") == 300_000
