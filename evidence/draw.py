@@ -130,7 +130,7 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
-    titles = [f"{task}, {scale}" for task in tasks for scale in ("linear steps", "logarithmic")]
+    titles = [f"{task}, {scale}" for task in tasks for scale in ("linear", "log")]
     note = (
         f"{describe(cells, groups)}; a point: {EPISODES} training episodes; thin lines: single seeds\n"
         "line: interquartile mean, band: 95 % bootstrap; a run that has ended goes on with its last point\n"
