@@ -3,7 +3,7 @@
 import csv
 import json
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ import ppo
 import rollout
 import teacher as teachers
 import train
-from harness.config import config_class
+from harness.config import config_class, default_config
+from harness.task import open_task
 from harness.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -97,6 +98,15 @@ def test_run_folder_of_the_paper_student(tmp_path):
     train.main(tiny(tmp_path / "run", **settings))
     check_run_folder(tmp_path / "run", {**TINY, **settings})
     assert json.loads(Path("run/eval.json").read_text())["weights"] == 843_576
+
+
+@pytest.mark.parametrize(("student", "threads"), [("small", 1), ("paper", 6)])  # 23,836 and 843,576 weights
+def test_the_size_of_a_student_decides_how_many_threads_torch_has(monkeypatch, student, threads):
+    chosen = []
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    train.make_student(open_task(replace(default_config("SimpleDoorKey"), student=student)), Workers())
+    assert chosen[-1] == threads
 
 
 def test_llm_only_writes_a_result_and_no_student(tmp_path, capsys):
