@@ -36,7 +36,6 @@ if __name__ == "__main__":  # before torch and scipy, whose import takes a secon
     terminal.prepare()
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -50,6 +49,7 @@ from evidence.plan import BUDGETS, Budget, Group, Run
 from evidence.results import Results
 from evidence.runs import is_finished, run_unfinished
 from harness.cli import InputError, Parser, errors_in_one_line
+from harness.workers import count_cores
 
 
 class Target(NamedTuple):
@@ -145,7 +145,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("target", choices=[*TARGETS, "all", "tables"])
     parser.add_argument("--budget", choices=tuple(BUDGETS), help="by default the first that there is; tables: all")
     parser.add_argument("--seeds", type=int, help="of every group; by default the budget's")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time; by default one a core")
+    parser.add_argument("--jobs", type=int, default=count_cores(), help="runs at a time; by default one a core")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for what comes out")
     parser.add_argument("--habitat-data", type=Path, help="a data set for fig6 beside our home, such as ReplicaCAD's")

@@ -123,8 +123,9 @@ def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.devic
     torch.manual_seed(config.seed)
     num_teachers = len(task.option_names) if config.method == "hierarchical" else 1
     student = task.make_student(num_teachers)
-    if sum(weights.numel() for weights in student.parameters()) > 500_000:  # smaller nets run faster on one thread
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers.world_size))
+    # Threads make the updates of a large net faster; a small one's time goes into environments, which need the cores.
+    if sum(weights.numel() for weights in student.parameters()) > 500_000:
+        torch.set_num_threads(max(1, count_cores() // workers.world_size))
     return student.to(device), device
 
 

@@ -206,7 +206,8 @@ def parse(arguments: Sequence[str] | None, description: str = "") -> argparse.Na
         prog="train.py",
         usage="python train.py [--resume RUN_DIR | --eval RUN_DIR] [SETTING ...]",
         description=description,
-        epilog=f"Our tasks: {', '.join(BUILT_IN)}. Yours: docs/own_task.md. Defaults above are those of {env}.",
+        epilog=f"Our tasks: {', '.join(BUILT_IN)}. Yours: docs/own_task.md. Defaults above are those of {env}.\n"
+        f"Its nets for --student: {', '.join(getattr(own, 'students', [Config.student]))}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

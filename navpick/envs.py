@@ -12,9 +12,8 @@ measures are habitat-lab's: `RearrangePickTask-v0` and `NavToObjTask-v0`.
 An observation is one float32 vector, what every student sees first:
 
     depth     64 * 64 depths of the head camera in [0, 1], row by row
-    sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale
-    hints     for the teacher and a guided student, see HINTS: where the geodesic path leads, what the camera sees; each
-              divided by a scale, too
+    sensors   A.5.1's proprioceptive and GPS sensors, see SENSORS, each divided by a scale as the hints are
+    hints     for the teacher and the guided student: where the geodesic path leads, what the camera sees, see HINTS
 
 An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base velocities, stop; see ACTIONS.
 """
@@ -40,7 +39,7 @@ from navpick.layout import (
     IMAGE_SIDE,
     MAX_DEPTH,
     NUM_ACTIONS,
-    SENSORS,
+    READINGS,
     SIZE,
     in_reach,
     read,
@@ -144,12 +143,10 @@ class HabitatEnv(gym.Env):
         self.sensors = sensors
         self.path = self.path_to_place()
         self.in_reach = self.reaches()
-        parts = [sensors["head_depth"].ravel()]
-        parts += [np.ravel(sensors[name]) / scale for name, (_, scale) in SENSORS.items()]
         target, *others = self.seen()
-        hints = np.array([*self.path, self.in_reach, target, any(others)])
-        parts.append(hints / list(HINTS.values()))
-        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+        readings = {**sensors, **dict(zip(HINTS, (*self.path, self.in_reach, target, any(others))))}
+        parts = [np.ravel(readings[name]) / scale for name, (_, scale) in READINGS.items()]
+        return np.concatenate([sensors["head_depth"].ravel(), *parts], dtype=np.float32, casting="same_kind")
 
     def seen(self) -> np.ndarray:
         """Return which objects the depth image shows, (N,), the target first.

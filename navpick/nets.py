@@ -1,4 +1,4 @@
-"""The students' bodies for Habitat: a small net for CPUs, and ResNet18 as in the paper (A.5)."""
+"""The students' bodies for Habitat: a small net for CPUs, with or without the hints, and the paper's ResNet18 (A.5)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from navpick.layout import HINTS, IMAGE_SIDE
+from navpick.layout import IMAGE_SIDE, NUM_HINTS
 from ppo import Student
 
 
@@ -107,8 +107,8 @@ def small_depth_student(num_actions: int, num_teachers: int = 1, *, num_sensors:
 
 
 def guided_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:
-    """Return our small student with the hints among its sensors: it knows the way on the map, as its teacher does."""
-    return small_depth_student(num_actions, num_teachers, num_sensors=num_sensors + len(HINTS), std=std)
+    """Return our small student, which reads the hints, too: it knows the shortest path, as its teacher does."""
+    return small_depth_student(num_actions, num_teachers, num_sensors=num_sensors + NUM_HINTS, std=std)
 
 
 def resnet18_student(num_actions: int, num_teachers: int = 1, *, num_sensors: int, std: float = 0.2) -> Student:

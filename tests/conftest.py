@@ -1,7 +1,6 @@
 """Fixtures of the tests that train."""
 
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -18,7 +17,7 @@ import train
 def tidy(tmp_path, monkeypatch):
     """Elsewhere, on one thread, and with the signals as they were afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(train, "count_cores", lambda: 1)
     torch.set_num_threads(1)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield

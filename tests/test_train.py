@@ -103,7 +103,7 @@ def test_run_folder_of_the_paper_student(tmp_path):
 @pytest.mark.parametrize(("student", "threads"), [("small", 1), ("paper", 6)])  # 23,836 and 843,576 weights
 def test_the_size_of_a_student_decides_how_many_threads_torch_has(monkeypatch, student, threads):
     chosen = []
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr(train, "count_cores", lambda: 6)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     train.make_student(open_task(replace(default_config("SimpleDoorKey"), student=student)), Workers())
     assert chosen[-1] == threads

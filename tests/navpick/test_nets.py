@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from navpick.layout import HINTS, IMAGE_SIDE
+from navpick.layout import IMAGE_SIDE
 from navpick.nets import STUDENTS, resnet18
 
 
@@ -16,12 +16,12 @@ def one_thread():
     torch.manual_seed(0)
 
 
-NUM_ACTIONS, NUM_SENSORS = 11, 19
+NUM_ACTIONS, NUM_SENSORS, NUM_HINTS = 11, 19, 6
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in STUDENTS]
 
 
 def observe(rows):
-    return torch.cat([torch.rand(rows, IMAGE_SIDE**2), torch.randn(rows, NUM_SENSORS + len(HINTS))], 1)
+    return torch.cat([torch.rand(rows, IMAGE_SIDE**2), torch.randn(rows, NUM_SENSORS + NUM_HINTS)], 1)
 
 
 def count(module):
@@ -39,11 +39,13 @@ def test_the_guided_student_alone_reads_the_hints():
     observations = observe(4)
     others = observations.clone()
     others[:, IMAGE_SIDE**2 + NUM_SENSORS :] += 1.0
-    for name in ("small", "guided"):
-        student = STUDENTS[name](NUM_ACTIONS, num_sensors=NUM_SENSORS)
-        same = torch.equal(student(observations).policy.mean, student(others).policy.mean)
-        assert same == (name == "small")
-    assert count(student) == 261_111 + 6 * 9 * 256  # hints, each with its 8 Fourier features
+    small, guided = (STUDENTS[name](NUM_ACTIONS, num_sensors=NUM_SENSORS) for name in ("small", "guided"))
+    assert torch.equal(small(observations).policy.mean, small(others).policy.mean)
+    for hint in range(NUM_HINTS):
+        others = observations.clone()
+        others[:, IMAGE_SIDE**2 + NUM_SENSORS + hint] += 0.3
+        assert not torch.equal(guided(observations).policy.mean, guided(others).policy.mean)
+    assert count(guided) == 261_111 + NUM_HINTS * 9 * 256  # each with its 8 Fourier features
 
 
 def test_weights_of_the_papers_student():

@@ -37,10 +37,11 @@ def test_the_layout_lays_readings_end_to_end():
     assert at == SIZE
     assert (NUM_SENSORS, NUM_ACTIONS) == (19, 11)
     given = {name: np.arange(1, 1 + size) / 7 for name, (size, _) in SENSORS.items()}
-    observation = readings(**given, path_length=5.0)
+    observation = readings(**given, path_length=6.0)
     for name, numbers in given.items():
         np.testing.assert_allclose(read(observation, name), numbers, rtol=1e-6)
-    assert read(observation, "path_length") == 5.0
+    assert observation[sensor_slice("path_length")] == 2.0  # its scale is 3 m
+    assert read(observation, "path_length") == 6.0
     assert np.count_nonzero(observation) == NUM_SENSORS + 1
 
 
