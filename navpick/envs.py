@@ -101,7 +101,10 @@ class HabitatEnv(gym.Env):
         )
         if self.task == "habitat-pick" and not why:
             self.stand_at(self.places[self.np_random.integers(len(self.places))])
-            sensors = self.env.task._get_observations(episode)
+            task = self.env.task
+            sensors = task._get_observations(episode)
+            # Else the first step would be paid for the way from where habitat-lab had put the robot.
+            task.measurements.reset_measures(episode=episode, task=task, observations=sensors)
         observation = self.observe(sensors)
         self.before = self.potential()
         return observation, info
