@@ -162,9 +162,10 @@ def habitat_groups(budget: Budget) -> list[Group]:
     """Return the groups of Fig. 6: every method in the home that we bring, and in ReplicaCAD, whose data are not here.
 
     Those that use options do so with scripted ones and, in the home, with the learned ones that ship, too. ReplicaCAD
-    has students without the hints and guided ones. Plain PPO has no options, and the LLM alone no student, that could
-    be another. Settings are the task's own; one worker each, so that their number does not change what comes out.
-    Plain PPO, whose episodes are the longest, has as many environment steps as the others in fewer iterations.
+    has students without the hints and guided ones. Plain PPO uses no options, and the LLM alone trains no student: they
+    are not run again where only that differs. Settings are the task's own; one worker each, so that their number does
+    not change what comes out. Plain PPO, whose episodes are the longest, has as many environment steps as the others in
+    fewer iterations.
     """
     places: dict[str, dict[str, Any]] = {
         "navpick-home": {},
