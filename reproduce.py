@@ -11,6 +11,7 @@
     aggregate   the same runs: over all tasks, and the share of runs above each height
     fig4        hard, soft and log-probability teachers on DivergedDoorKey
     fig6        Nav & Pick with scripted and learned options, where Habitat is installed; --habitat-data: ReplicaCAD
+    navpick     the same runs: success by place, options and method
     fig7        schedules of lambda on ColoredDoorKey
     teachers    small language models as teachers on four tasks
     errors      the same runs: how teachers err
@@ -91,6 +92,7 @@ TARGETS = {
     "aggregate": Target("Over all tasks", tables.aggregate_table, draw.draw_profile, **MAIN),
     "fig4": Target("Figure 4: hard and soft instructions", tables.groups_table, draw.draw_groups, plan.mode_groups),
     "fig6": Target("Figure 6: Nav & Pick", tables.table3, draw.draw_groups, plan.habitat_groups, ("default",), **LONG),
+    "navpick": Target("Nav & Pick: success", tables.places_table, None, plan.habitat_groups, ("default",), **LONG),
     "fig7": Target("Figure 7: schedules of lambda", tables.groups_table, draw.draw_groups, plan.schedule_groups),
     "teachers": Target("Small models as teachers", tables.groups_table, None, plan.teacher_groups, SHORT),
     "errors": Target("How teachers err", teachers.errors_table, None, plan.teacher_groups, SHORT),
@@ -123,7 +125,7 @@ def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
             print(f"\n{target.title}: no finished runs of the {budget} budget")
             continue
         text = target.table(cells, groups)
-        description = "" if name == "fig6" else f" {BUDGETS[budget].description}"
+        description = "" if target.groups is plan.habitat_groups else f" {BUDGETS[budget].description}"
         write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
         pictures = ""
         if target.draw and any(row["run"] in results.curves for group in groups for row in cells.rows(group)):

@@ -186,6 +186,21 @@ def groups_table(cells: Cells, groups: Sequence[Group]) -> str:
     return format_table(heads + ", mean success of the first steps, thousand steps until 90 % stay", lines)
 
 
+def places_table(cells: Cells, groups: Sequence[Group]) -> str:
+    """Format the success of Nav & Pick: a line for each place and its options, a column for each method.
+
+    The teacher alone is measured in the same rooms as LLM4Teach's student, or by runs of its own where none is taught.
+    """
+    arms, lines = ("llm4teach", "hierarchical", "uniform", "ppo"), []
+    for place in dict.fromkeys(group.task for group in groups):
+        taught = f"{place}-llm4teach"
+        teacher = cells.final(taught if cells.rows(taught) else f"{place}-llm-only", "success", "teacher")
+        lines.append([place, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
+    paper = open_task(default_config(groups[0].settings["env"])).paper
+    told = [f"{paper[arm][2]:.1%}" if arm in paper else "-" for arm in ("llm-only", *arms)]
+    return format_table("place, LLM alone, " + ", ".join(arms), [*lines, ["the paper's", *told]])
+
+
 def control_table(cells: Cells, groups: Sequence[Group]) -> str:
     """Format what the LLM adds: LLM4Teach beside the control, whose teacher spreads evenly over the menu."""
     lines, comparisons = [], []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import reproduce
-from evidence.plan import BUDGETS, TASKS, doorkey
-from evidence.tables import Cells, control_table, format_cell, format_table, paper_sample, table3
+from evidence.plan import BUDGETS, TASKS, Group, doorkey
+from evidence.tables import Cells, control_table, format_cell, format_table, paper_sample, places_table, table3
 from evidence.teachers import cost_table, errors_table
 
 PPO, ALONE, OURS, CONTROL = (doorkey("LavaDoorKey", arm) for arm in ("ppo", "llm-only", "llm4teach", "uniform"))
@@ -73,6 +73,26 @@ def test_what_the_llm_adds(make_results):
         assert area.endswith("higher")
         assert steps.endswith("lower")
         assert final.endswith(("level", "undecided"))
+
+
+def test_places_have_their_teacher_in_the_rooms_of_its_student_or_alone(make_results):
+    env = {"env": "habitat-navpick"}
+    taught, alone = (
+        Group("here", "llm4teach", {**env, "method": "llm4teach"}),
+        Group("there", "llm-only", {**env, "method": "llm-only"}),
+    )
+    elsewhere = Group("here", "llm-only", alone.settings)
+    results = make_results([taught, alone, elsewhere], 1)
+    for run, own in results.episodes.items():
+        for actor, success in (("student", 0.5), ("teacher", 0.25 if "llm4teach" in run else 1.0)):
+            if actor in own:
+                own[actor] = np.tile([[0, 1, 9, success, 0]], (4, 1))
+    lines = places_table(Cells(results, "default"), [elsewhere, taught, alone]).splitlines()[2:]
+    assert lines == [
+        "| here | 25.0 % | 50.0 % | - | - | - |",
+        "| there | 100.0 % | - | - | - | - |",
+        "| the paper's | 62.0% | 69.0% | 12.0% | - | 0.0% |",
+    ]
 
 
 def test_errors_of_teachers_hand_worked(make_results):
