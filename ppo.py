@@ -217,12 +217,19 @@ def llm4teach_loss(
     L_RL = clipped policy loss + value_coef * mean((V - R)^2) - entropy_coef * entropy.  pi_T = sum_k w_k(s) pi_k with
     the probabilities of the LLM, or for the hierarchical baseline with weights that the student learns; there
     uniform_coef * KL(w || uniform) is added to H. A state without advice adds 0 to both.
+
+    The parts also say how far the policy has moved since the actions were taken: approx_kl = mean(log(r)^2) / 2, which
+    estimates KL(pi_old || pi_theta) for small steps, and clip_fraction, the share of ratios r outside 1 +- clip.
     """
     policy, values, teacher_logits = student(batch.observations)
+    log_probs = policy.log_prob(batch.actions)
+    log_ratios = (log_probs - batch.log_probs).detach()
     parts = {
-        "policy_loss": clipped_policy_loss(policy.log_prob(batch.actions), batch.log_probs, batch.advantages, clip),
+        "policy_loss": clipped_policy_loss(log_probs, batch.log_probs, batch.advantages, clip),
         "value_loss": (values - batch.returns).pow(2).mean(),
         "entropy": policy.entropy().mean(),
+        "approx_kl": log_ratios.pow(2).mean() / 2,
+        "clip_fraction": ((log_ratios.exp() - 1).abs() > clip).float().mean(),
     }
     loss = parts["policy_loss"] + value_coef * parts["value_loss"] - entropy_coef * parts["entropy"]
     if lambda_ > 0:

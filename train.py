@@ -103,7 +103,10 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None, prov
 Teacher = Union[teachers.Teacher, teachers.EveryOption]
 UNKNOWN_STATES = "unknown_states.jsonl"
 # Of metrics.csv, filled by update and teacher, empty where there is no teacher.
-COLUMNS = ["distance", "policy_loss", "value_loss", "entropy", "invalid_share", "teacher_entropy", "no_advice_share"]
+COLUMNS = [
+    "distance", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "invalid_share",
+    "teacher_entropy", "no_advice_share",
+]  # fmt: skip
 
 
 def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.device]:

@@ -220,7 +220,19 @@ def test_eq2_loss_hand_worked():
     #                                   -r A,  0.5 (2 - 1)^2, entropy,         lambda * KL((0, 1) || (3/4, 1/4))
     assert loss.item() == pytest.approx(-3.0 + 0.5 * 1.0 - 0.01 * entropy + 10 * log(4), rel=1e-5)
     expected = {"policy_loss": -3.0, "value_loss": 1.0, "entropy": entropy, "distance": log(4)}
+    expected |= {"approx_kl": 0.0, "clip_fraction": 0.0}  # the policy has not moved
     assert {name: part.item() for name, part in parts.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_how_far_the_policy_has_moved_hand_worked():
+    # pi_theta = (1/2, 1/2); the actions were taken with probabilities 1/2, 1/4 and 0.45: ratios 1, 2 and 1.11
+    policy = Categorical(probs=torch.full((3, 2), 0.5))
+    old = torch.tensor([0.5, 0.25, 0.45]).log()
+    batch = Batch(torch.zeros(3), torch.tensor([0, 1, 0]), old, torch.ones(3), torch.zeros(3), *2 * [torch.empty(3, 0)])
+    output = Output(policy, torch.zeros(3), torch.zeros(3, 1))
+    _, parts = llm4teach_loss(lambda _: output, batch, 0.0, **COEFFICIENTS)
+    assert parts["approx_kl"].item() == pytest.approx((log(2) ** 2 + log(0.5 / 0.45) ** 2) / 3 / 2, rel=1e-5)
+    assert parts["clip_fraction"].item() == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("lambda_", [0.1, 10.0])
@@ -341,7 +353,7 @@ def test_update_moves_the_policy_towards_the_teacher(num_teachers):
     first = update(student, optimizer, batch, 10.0, **settings)
     for _ in range(20):
         last = update(student, optimizer, batch, 10.0, **settings)
-    assert set(last) == {"policy_loss", "value_loss", "entropy", "distance"}
+    assert set(last) == {"policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "distance"}
     assert last["distance"] < 0.5 * first["distance"]
 
 
