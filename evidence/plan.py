@@ -161,17 +161,18 @@ def student_groups(budget: Budget) -> list[Group]:
 def habitat_groups(budget: Budget) -> list[Group]:
     """Return the groups of Fig. 6: every method in the home that we bring, and in ReplicaCAD, whose data are not here.
 
-    Those that use options do so with scripted ones and, in the home, with the learned ones that ship, too. ReplicaCAD
-    has students without the hints and guided ones. Plain PPO uses no options, and the LLM alone trains no student: they
-    are not run again where only that differs. Settings are the task's own; one worker each, so that their number does
-    not change what comes out. Plain PPO, whose episodes are the longest, has as many environment steps as the others in
-    fewer iterations.
+    Those that use options do so with scripted ones, and with the learned ones that ship. ReplicaCAD has guided
+    students with both, and with scripted ones students without the hints, too. Plain PPO uses no options, and the
+    LLM alone trains no student: they are not run again where only that differs. Settings are the task's own; one
+    worker each, so that their number does not change what comes out. Plain PPO, whose episodes are the longest, has
+    as many environment steps as the others in fewer iterations.
     """
     places: dict[str, dict[str, Any]] = {
         "navpick-home": {},
         "navpick-home-learned": {"options": "learned"},
         "navpick-replicacad": {"habitat_data": "{data}"},
         "navpick-replicacad-guided": {"habitat_data": "{data}", "student": "guided"},
+        "navpick-replicacad-learned": {"habitat_data": "{data}", "student": "guided", "options": "learned"},
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}

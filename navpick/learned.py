@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from harness.cli import InputError, Parser, errors_in_one_line
 from harness.config import default_config, flag, stored_config
+from harness.provenance import read_provenance
 from harness.run_files import read_metrics, read_weights, write_weights
 from navpick.dataset import HOME
 from navpick.layout import NUM_ACTIONS, NUM_SENSORS
@@ -44,7 +44,8 @@ def data_name(folder: Path) -> str:
     if (folder / "replica_cad").is_dir():
         return "replicacad"
     raise InputError(
-        f"{folder} is neither the home nor ReplicaCAD; options that were learned on other data do not ship"
+        f"{folder} is neither the home nor ReplicaCAD; options that were learned on other data do not ship, give their "
+        "student.pt as --options NAV.PT,PICK.PT"
     )
 
 
@@ -56,10 +57,7 @@ def learned_policies(options: str, folder: Path) -> dict[str, Policy]:
     if options == "scripted":
         return {}
     if options == "learned":
-        data = data_name(folder)
-        paths = [str(WEIGHTS / f"{data}-{name}.pt") for name in OPTION_NAMES]
-        if not all(map(os.path.exists, paths)):
-            raise InputError(f"no learned options ship for {data}; train them and give --options NAV.PT,PICK.PT")
+        paths = [str(WEIGHTS / f"{data_name(folder)}-{name}.pt") for name in OPTION_NAMES]
     else:
         paths = options.split(",")
     if len(paths) != len(OPTION_NAMES):
@@ -122,7 +120,10 @@ def ship(run_dir: Path) -> Path:
     write_weights(path, {name: weight.half() for name, weight in weights.items()})
     rows = {
         "command": f"`{command(settings)}`",
-        "seed": settings["seed"],
+        "seed, workers": f"{settings['seed']}, {settings['workers']}",
+        "commit": ", ".join(
+            dict.fromkeys(entry.get("commit", "") for entry in read_provenance(run_dir / "provenance.json"))
+        ),
         "environment steps": f"{steps:,.0f}",
         "success": f"{measured['success']:.0%} of {measured['episodes']} unseen episodes",
         "return, steps an episode": f"{measured['return']:.2f}, {measured['length']:.1f}",

@@ -68,7 +68,7 @@ def test_words_that_name_no_options():
 def finished_run(tmp_path):
     """A run folder of habitat-nav as train.py leaves it."""
     settings = {"env": "habitat-nav", "method": "ppo", "iterations": 7, "learning_rate": 5e-4, "seed": 3}
-    config = configure({**settings, "episodes": 20, "run_dir": str(tmp_path)})
+    config = configure({**settings, "episodes": 20, "workers": 2, "run_dir": str(tmp_path)})
     student = STUDENTS["small"](11, num_sensors=NUM_SENSORS)
     write_config(config, tmp_path)
     write_weights(tmp_path / "student.pt", student.state_dict())
@@ -76,6 +76,7 @@ def finished_run(tmp_path):
     (tmp_path / "eval.json").write_text(json.dumps(measured))
     rows = "iteration,steps,lambda,return,success,length\n0,1200,1,0,0,9\n1,2500,0,1,1,9\n"
     (tmp_path / "metrics.csv").write_text(rows)
+    (tmp_path / "provenance.json").write_text(json.dumps([{"commit": "abc1234"}, {"commit": "abc1234"}]))
     return tmp_path, student
 
 
@@ -90,7 +91,7 @@ def test_a_student_ships_in_half_precision_with_its_card(finished_run, tmp_path,
         torch.testing.assert_close(weight.float(), student.state_dict()[name], rtol=1e-3, atol=1e-6)
     card = path.with_suffix(".md").read_text()
     command = "python train.py --env habitat-nav --method ppo --seed 3 --iterations 7 --learning-rate 0.0005"
-    for row in (f"`{command}`", "2,500", "85% of 20 unseen episodes", "1.50, 99.2", "MIT"):
+    for row in (f"`{command}`", "| 3, 2 |", "| abc1234 |", "2,500", "85% of 20 unseen episodes", "1.50, 99.2", "MIT"):
         assert row in card
     write_weights(tmp_path / "weights" / "home-pick.pt", student.state_dict())
     assert set(learned_policies("learned", HOME)) == {"navigate", "pick"}
@@ -121,9 +122,12 @@ def test_the_command_of_a_run_with_a_constant_learning_rate():
 def test_which_data_options_ship_for(tmp_path):
     (tmp_path / "replica_cad").mkdir()
     assert (learned.data_name(HOME), learned.data_name(tmp_path)) == ("home", "replicacad")
-    with pytest.raises(InputError, match=r"no learned options ship for replicacad; train them and give --options NAV"):
-        learned_policies("learned", tmp_path)
-    with pytest.raises(InputError, match="neither the home nor ReplicaCAD"):
+    assert {path.stem for path in learned.WEIGHTS.glob("*.pt")} == {
+        f"{data}-{option}" for data in learned.DATA for option in options.OPTION_NAMES
+    }
+    with pytest.raises(
+        InputError, match=r"neither the home nor ReplicaCAD; .* give their student\.pt as --options NAV"
+    ):
         learned_policies("learned", tmp_path / "replica_cad")
 
 
