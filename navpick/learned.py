@@ -1,4 +1,4 @@
-"""Learned options: students that PPO trained on the options' own tasks, then frozen (paper section 4.2.1).
+"""Learned options: students trained on the options' own tasks, then frozen (paper section 4.2.1).
 
     python -m navpick.learned RUN_DIR    # ship a finished run's student: its weights in half precision, and a card
 
