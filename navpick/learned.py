@@ -120,6 +120,7 @@ def ship(run_dir: Path) -> Path:
     write_weights(path, {name: weight.half() for name, weight in weights.items()})
     rows = {
         "command": f"`{command(settings)}`",
+        "method": settings["method"],
         "seed, workers": f"{settings['seed']}, {settings['workers']}",
         "commit": ", ".join(
             dict.fromkeys(entry.get("commit", "") for entry in read_provenance(run_dir / "provenance.json"))

@@ -81,13 +81,13 @@ def test_places_have_their_teacher_in_the_rooms_of_its_student_or_alone(make_res
         Group("here", "llm4teach", {**env, "method": "llm4teach"}),
         Group("there", "llm-only", {**env, "method": "llm-only"}),
     )
-    elsewhere = Group("here", "llm-only", alone.settings)
-    results = make_results([taught, alone, elsewhere], 1)
+    alone_here = Group("here", "llm-only", alone.settings)
+    results = make_results([taught, alone, alone_here], 1)
     for run, own in results.episodes.items():
         for actor, success in (("student", 0.5), ("teacher", 0.25 if "llm4teach" in run else 1.0)):
             if actor in own:
                 own[actor] = np.tile([[0, 1, 9, success, 0]], (4, 1))
-    lines = places_table(Cells(results, "default"), [elsewhere, taught, alone]).splitlines()[2:]
+    lines = places_table(Cells(results, "default"), [alone_here, taught, alone]).splitlines()[2:]
     assert lines == [
         "| here | 25.0 % | 50.0 % | - | - | - |",
         "| there | 100.0 % | - | - | - | - |",

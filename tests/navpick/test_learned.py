@@ -91,7 +91,16 @@ def test_a_student_ships_in_half_precision_with_its_card(finished_run, tmp_path,
         torch.testing.assert_close(weight.float(), student.state_dict()[name], rtol=1e-3, atol=1e-6)
     card = path.with_suffix(".md").read_text()
     command = "python train.py --env habitat-nav --method ppo --seed 3 --iterations 7 --learning-rate 0.0005"
-    for row in (f"`{command}`", "| 3, 2 |", "| abc1234 |", "2,500", "85% of 20 unseen episodes", "1.50, 99.2", "MIT"):
+    for row in (
+        f"`{command}`",
+        "| ppo |",
+        "| 3, 2 |",
+        "| abc1234 |",
+        "2,500",
+        "85% of 20 unseen episodes",
+        "1.50, 99.2",
+        "MIT",
+    ):
         assert row in card
     write_weights(tmp_path / "weights" / "home-pick.pt", student.state_dict())
     assert set(learned_policies("learned", HOME)) == {"navigate", "pick"}
