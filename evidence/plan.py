@@ -165,14 +165,21 @@ def habitat_groups(budget: Budget) -> list[Group]:
     students with both, and with scripted ones students without the hints, too. Plain PPO uses no options, and the
     LLM alone trains no student: they are not run again where only that differs. Settings are the task's own; one
     worker each, so that their number does not change what comes out. Plain PPO, whose episodes are the longest, has
-    as many environment steps as the others in fewer iterations.
+    as many environment steps as the others in fewer iterations. ReplicaCAD's learned options make the shortest ones:
+    there lambda falls in fewer steps, else the teacher would stay to the end.
     """
     places: dict[str, dict[str, Any]] = {
         "navpick-home": {},
         "navpick-home-learned": {"options": "learned"},
         "navpick-replicacad": {"habitat_data": "{data}"},
         "navpick-replicacad-guided": {"habitat_data": "{data}", "student": "guided"},
-        "navpick-replicacad-learned": {"habitat_data": "{data}", "student": "guided", "options": "learned"},
+        "navpick-replicacad-learned": {
+            "habitat_data": "{data}",
+            "student": "guided",
+            "options": "learned",
+            "i1": 120_000,
+            "i2": 150_000,
+        },
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}

@@ -1,4 +1,4 @@
-"""A program before anything large is imported: Ctrl-C, the standard streams, a notebook's way to draw.
+"""A program before anything large is imported: Ctrl-C, warnings, the standard streams, a notebook's way to draw.
 
     if __name__ == "__main__":
         from harness import terminal
@@ -14,16 +14,21 @@ import _signal as signal  # what `signal` wraps in enums, whose import takes lon
 import io
 import os
 import sys
+import warnings
 
 
 def prepare() -> None:
-    """Make Ctrl-C one line, printing something that goes on without a reader, and pictures files."""
+    """Make Ctrl-C and a warning one line each, printing something that goes on without a reader, and pictures files."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, stop)
     import threading
 
     report = threading.excepthook  # TensorBoard's thread may find the disk full: the next write raises it again
     threading.excepthook = lambda failed: None if issubclass(failed.exc_type, OSError) else report(failed)
+    with_place = warnings.formatwarning  # of use to a programmer; UserWarning is what a program's user is told
+    warnings.formatwarning = lambda message, category, *place: (
+        f"\nwarning: {message}\n" if category is UserWarning else with_place(message, category, *place)
+    )  # on a line of its own below a progress bar
     os.environ["MPLBACKEND"] = "Agg"  # a notebook's may be missing here, and then matplotlib cannot be imported
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a standard stream was closed, the next file would get its number, and every warning

@@ -140,3 +140,12 @@ def test_pictures_are_drawn_whatever_backend_a_notebook_left(finished):
         assert done.returncode == 0, done.stderr
     assert (finished / "curve.png").exists()
     assert Path("annealing.png").exists()
+
+
+def test_a_warning_to_the_user_is_one_line_and_one_to_the_programmer_says_where():
+    program = (
+        "from harness import terminal; terminal.prepare(); import warnings; "
+        "warnings.warn('the bowl is out of reach'); warnings.warn('overflow', RuntimeWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stderr.splitlines() == ["", "warning: the bowl is out of reach", "<string>:1: RuntimeWarning: overflow"]
