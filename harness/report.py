@@ -53,6 +53,7 @@ def report(task: Task, run_dir: Path, actors: dict[str, Act], about: dict[str, A
         part.write_text(json.dumps(result, indent=2) + "\n")
     print(table(task, result))
     if "student" in actors:
+        warn_of_teacher(task, read_metrics(run_dir / "metrics.csv"))
         draw_films(task, run_dir, actors)
         draw_curve(run_dir)
 
@@ -89,6 +90,19 @@ def table(task: Task, result: dict[str, Any]) -> str:
         length, reward, success = task.paper[config.method]
         lines.append(f"{'paper, ' + config.method:26}{length:8.2f}{reward:8.2f}{success:9.1%}")
     return "\n".join(lines)
+
+
+def warn_of_teacher(task: Task, rows: Sequence[dict[str, Any]]) -> None:
+    """Say so if by the last row of its metrics a student never trained without its teacher, as section 3.3 has it."""
+    config = task.config
+    for row in rows[-1:]:
+        if row["lambda"] > 0 and config.method == "llm4teach" and config.anneal != "constant":
+            done, unit = (row["steps"], "steps") if task.anneals_over_steps else (row["iteration"] + 1, "iterations")
+            print(
+                f"warning: the student never trained without its teacher, lambda was {row['lambda']:.3g} at the end; "
+                f"the run had {done:,} {unit}, --i2 is {config.i2:,}: --resume it with more --iterations, or make "
+                "--i2 smaller in a new run"
+            )
 
 
 def record_episode(task: Task, env: Any, seed: int, act: Act) -> tuple[list[np.ndarray | None], bool]:

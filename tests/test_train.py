@@ -128,6 +128,17 @@ def test_llm_only_in_subprocess(deterministic, tmp_path):
     assert result["deterministic"] == deterministic
 
 
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [({}, True), ({"i2": 1}, False), ({"anneal": "constant"}, False), ({"method": "hierarchical"}, False)],
+)
+def test_a_student_that_never_trained_alone_is_warned_of(no_pictures, capsys, changes, warned):
+    train.main(tiny("run", **changes))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "never trained" in line] or [""]
+    assert bool(line) == warned
+    assert ("lambda was 0.1 at the end; the run had 2 iterations, --i2 is 9" in line) == warned
+
+
 def test_eval_reproduces_the_numbers(finished, no_pictures):
     before = json.loads((finished / "eval.json").read_text())
     (finished / "eval.json").unlink()
