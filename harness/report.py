@@ -93,7 +93,7 @@ def table(task: Task, result: dict[str, Any]) -> str:
 
 
 def warn_of_teacher(task: Task, rows: Sequence[dict[str, Any]]) -> None:
-    """Say so if by the last row of its metrics a student never trained without its teacher, as section 3.3 has it."""
+    """Print a warning if lambda was not 0 in the last of its metrics' `rows`: the last phase of Eq. (3) is missing."""
     config = task.config
     for row in rows[-1:]:
         if row["lambda"] > 0 and config.method == "llm4teach" and config.anneal != "constant":

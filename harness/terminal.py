@@ -18,22 +18,30 @@ import warnings
 
 
 def prepare() -> None:
-    """Make Ctrl-C and a warning one line each, printing something that goes on without a reader, and pictures files."""
+    """Set up signals, warnings, standard streams and matplotlib for a program."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
         signal.signal(signal.SIGINT, stop)
     import threading
 
     report = threading.excepthook  # TensorBoard's thread may find the disk full: the next write raises it again
     threading.excepthook = lambda failed: None if issubclass(failed.exc_type, OSError) else report(failed)
-    with_place = warnings.formatwarning  # of use to a programmer; UserWarning is what a program's user is told
-    warnings.formatwarning = lambda message, category, *place: (
-        f"\nwarning: {message}\n" if category is UserWarning else with_place(message, category, *place)
-    )  # on a line of its own below a progress bar
+    warnings.formatwarning = format_warning
     os.environ["MPLBACKEND"] = "Agg"  # a notebook's may be missing here, and then matplotlib cannot be imported
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a standard stream was closed, the next file would get its number, and every warning
     os.close(number)
     sys.stdout, sys.stderr = open_stream(1, sys.stdout), open_stream(2, sys.stderr)
+
+
+format_with_place = warnings.formatwarning
+
+
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a UserWarning as one line below a progress bar; others, for programmers, with their place in the code."""
+    with_place = format_with_place(message, category, filename, lineno, line)
+    return f"\nwarning: {message}\n" if category is UserWarning else with_place
 
 
 def stop(_number: int, _frame: object) -> None:
