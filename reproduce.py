@@ -98,7 +98,7 @@ TARGETS = {
     "errors": Target("How teachers err", teachers.errors_table, None, plan.teacher_groups, SHORT),
     "robustness": Target("Faulty teachers", teachers.faulty_table, draw.draw_faulty, plan.faulty_groups, SHORT),
     "student": Target(
-        "Why PPO succeeds", tables.groups_table, draw.draw_groups, plan.student_groups, ("paper",), **LONG
+        "Why PPO succeeds", tables.groups_table, draw.draw_groups, plan.student_groups, ("default", "paper"), **LONG
     ),
     "cost": Target("What the runs cost", teachers.cost_table),
 }
