@@ -71,8 +71,7 @@ class NavPick(Task):
     # The learning rate is Table 2's; i1 and i2 are environment steps.
     defaults: ClassVar = {
         "workers": 0, "device": "auto", "options": "scripted", "iterations": 100, "episodes": 100,
-        "num_trajectories": 8, "minibatch_size": 64, "learning_rate": 3e-4,
-        "i1": 240_000, "i2": 270_000,
+        "num_trajectories": 8, "minibatch_size": 64, "learning_rate": 3e-4, "i1": 240_000, "i2": 270_000,
     }  # fmt: skip
     anneals_over_steps = True
     students = tuple(STUDENTS)
