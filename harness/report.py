@@ -148,7 +148,7 @@ def draw_films(task: Task, run_dir: Path, actors: dict[str, Act], episodes: int 
 
 
 def draw_curve(run_dir: Path) -> None:
-    """Draw curve.png: return and success over environment steps; lambda, and the teacher's return if measured."""
+    """Draw curve.png: success, return and lambda over environment steps, and the teacher's scores if measured."""
     from matplotlib.figure import Figure  # not pyplot, which would take over a notebook's figures
 
     config, result = json.loads((run_dir / "config.json").read_text()), run_dir / "eval.json"
@@ -156,22 +156,20 @@ def draw_curve(run_dir: Path) -> None:
     rows = read_metrics(run_dir / "metrics.csv")
     steps = [row["steps"] for row in rows]
     width = 20  # iterations in the moving average
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    for name, color in (("success", "tab:blue"), ("return", "tab:orange")):
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    success, returns, lambdas = figure.subplots(3, sharex=True, height_ratios=(2, 2, 1))
+    for axes, name in ((success, "success"), (returns, "return")):
         values = [row[name] for row in rows]
         moving_average = [np.mean(values[max(0, t + 1 - width) : t + 1]) for t in range(len(values))]
-        top.plot(steps, moving_average, color=color, label=f"student's {name} (mean of {width} iterations)")
-    if teacher:
-        top.axhline(teacher["return"], color="tab:orange", linestyle="--", label="teacher's return")
-    top.set(
-        ylim=(min(0.0, top.get_ylim()[0]), max(1.02, top.get_ylim()[1])),
-        title=f"{config['method']} on {config['env']}, seed {config['seed']}",
-    )
-    top.legend(loc="lower right")
-    bottom.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
-    bottom.set(xlabel="environment steps", ylabel="lambda")
-    bottom.set_yscale("symlog", linthresh=0.1)
+        axes.plot(steps, moving_average, color="tab:blue", label=f"student (mean of {width} iterations)")
+        if teacher:
+            axes.axhline(teacher[name], color="tab:orange", linestyle="--", label="teacher alone")
+        axes.set(ylabel=name)
+    success.set(ylim=(-0.02, 1.02), title=f"{config['method']} on {config['env']}, seed {config['seed']}")
+    success.legend(loc="lower right")
+    lambdas.plot(steps, [row["lambda"] for row in rows], color="tab:gray")
+    lambdas.set(xlabel="environment steps", ylabel="lambda")
+    lambdas.set_yscale("symlog", linthresh=0.1)
     with atomically(run_dir / "curve.png") as part:
         figure.savefig(part, dpi=150, format="png")
 
