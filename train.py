@@ -101,6 +101,7 @@ def train(task: Task, run_dir: Path, workers: Workers, query: Query | None, prov
 # ----------------------------------------------------------------------------------------- student, teacher, schedule
 
 Teacher = Union[teachers.Teacher, teachers.EveryOption]
+THREADS = torch.get_num_threads()  # a core each, or what OMP_NUM_THREADS says
 UNKNOWN_STATES = "unknown_states.jsonl"
 # Of metrics.csv, filled by update and teacher, empty where there is no teacher.
 COLUMNS = [
@@ -128,7 +129,7 @@ def make_student(task: Task, workers: Workers) -> tuple[ppo.Student, torch.devic
     student = task.make_student(num_teachers)
     # Threads make the updates of a large net faster; a small one's time goes into environments, which need the cores.
     if sum(weights.numel() for weights in student.parameters()) > 500_000:
-        torch.set_num_threads(max(1, count_cores() // workers.world_size))
+        torch.set_num_threads(max(1, min(THREADS, count_cores() // workers.world_size)))
     return student.to(device), device
 
 

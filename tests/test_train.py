@@ -2,14 +2,16 @@
 
 import csv
 import json
+import os
 import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, TRAIN, assert_same_run, read_metrics, stored_task, tiny, weights
+from helpers import ROOT, TINY, TRAIN, assert_same_run, read_metrics, stored_task, tiny, weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -100,13 +102,23 @@ def test_run_folder_of_the_paper_student(tmp_path):
     assert json.loads(Path("run/eval.json").read_text())["weights"] == 843_576
 
 
-@pytest.mark.parametrize(("student", "threads"), [("small", 1), ("paper", 6)])  # 23,836 and 843,576 weights
-def test_the_size_of_a_student_decides_how_many_threads_torch_has(monkeypatch, student, threads):
+@pytest.mark.parametrize(  # 23,836 and 843,576 weights
+    ("student", "allowed", "threads"), [("small", 8, 1), ("paper", 8, 6), ("paper", 4, 4), ("paper", 1, 1)]
+)
+def test_the_size_of_a_student_decides_how_many_threads_torch_has(monkeypatch, student, allowed, threads):
     chosen = []
     monkeypatch.setattr(train, "count_cores", lambda: 6)
+    monkeypatch.setattr(train, "THREADS", allowed)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     train.make_student(open_task(replace(default_config("SimpleDoorKey"), student=student)), Workers())
     assert chosen[-1] == threads
+
+
+def test_runs_side_by_side_can_be_kept_to_a_thread_each():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as evidence.runs starts them
+    command = [sys.executable, "-c", "import train; print(train.THREADS)"]
+    printed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == ["1"]
 
 
 def test_llm_only_writes_a_result_and_no_student(tmp_path, capsys):
