@@ -114,8 +114,8 @@ def test_the_size_of_a_student_decides_how_many_threads_torch_has(monkeypatch, s
     assert chosen[-1] == threads
 
 
-def test_runs_side_by_side_can_be_kept_to_a_thread_each():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as evidence.runs starts them
+def test_omp_num_threads_is_the_most_that_a_large_net_takes():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "import train; print(train.THREADS)"]
     printed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.split() == ["1"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from evidence import runs
 from evidence.plan import Group, Run
 from evidence.runs import check_folder, flags, format_seconds, is_finished, run_unfinished, seconds_left, seconds_of
 from harness.cli import InputError
@@ -46,6 +47,16 @@ def test_settings_as_words():
 
 
 @pytest.mark.slow
+def test_runs_side_by_side_have_a_thread_each(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("import torch\nprint(torch.get_num_threads())\n")
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    run = planned()
+    with (tmp_path / "lock").open("w") as lock:
+        assert runs.start(run, tmp_path, lock.fileno()).wait() == 0
+    assert (tmp_path / f"{run.folder}.log").read_text().split() == ["1"]
+
+
 def test_a_failed_run_is_named(tmp_path):
     run = planned(device="nowhere", iterations=1)
     with pytest.raises(InputError, match="quick/x-y-seed0 ended with exit code 2"):
