@@ -109,7 +109,8 @@ def test_every_flag_in_the_text_exists():
     known = {flag for path in scripts for flag in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
     known |= {config.flag(f.name) for f in config.every_setting(config.find_task("SimpleDoorKey"))}
     known |= {"--resume", "--eval", "--help"}
-    known |= {"--nproc_per_node", "--logdir", "--model", "--model_alias", "--n_ctx"}  # torchrun, tensorboard, llama_cpp
+    known |= {"--nproc_per_node", "--logdir", "--dist"}  # torchrun, tensorboard, pytest-xdist
+    known |= {"--model", "--model_alias", "--n_ctx"}  # llama_cpp
     for page, text in PAGES.items():
         flags = {flag for piece in code(text) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", piece)}
         assert flags <= known, page
