@@ -4,12 +4,11 @@
     python teacher.py show replies/BOOK.jsonl           # every answer in a reply book
     python teacher.py record --env NAME --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME
 
-pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s).  c(s) is the state as text. An LLM answers with a plan, a list of
-options in order; the first one that is not finished acts. Pr_LLM(k | c(s)) is the share of the answers in which
-option k acts.
+pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s).  c(s) is the state as text. An LLM answers with a plan, options in
+order; the first that is not finished acts. Pr_LLM(k | c(s)) is the share of the answers in which option k does.
 
-Answers are kept in a reply book: JSON lines, each with the state, the plans with their shares, and where they came
-from. `RecordedReplies` looks answers up in one; llm/ queries a live LLM and writes such books.
+Answers are kept in a reply book: JSON lines, each with a state, and plans with their shares. `RecordedReplies` looks
+answers up in one; llm/ queries a live LLM and writes such books.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ import codecs
 import io
 import json
 import math
+import random
 import reprlib
 import runpy
 from collections import Counter, defaultdict
@@ -41,7 +41,7 @@ from typing import Any, Callable, NamedTuple, Protocol
 import numpy as np
 
 NO_PLAN = "(not a plan)"
-MODES = ("soft", "logprobs", "hard", "uniform")
+MODES = ("soft", "sampled", "logprobs", "hard", "uniform")
 LONGEST_LINE = 2**24  # characters of a reply book's line: what never ends is no book
 Shares = dict  # plan, "go to the left end, press the button" -> its share of the LLM's answers
 Restore = Callable[[str], str]  # a plan in the words of a canonical state text -> in the words of the state itself
@@ -97,19 +97,21 @@ class Teacher:
         canonicalize: Callable[[str], tuple[str, Restore]] = lambda state: (state, str),
         unknown_state: str = "stop",
         on_unknown: Callable[[str], None] = lambda state: None,
+        draw: Callable[[Sequence[float]], int] = lambda shares: random.choices(range(len(shares)), shares)[0],
     ) -> None:
         """Bind the parts together.
 
         query: state text -> shares of plans.  describe: c(s), observation -> text.  make_option: name -> option,
         ValueError if there is none.  num_actions: A, or None where the options' policies are Gaussians.  mode: "soft"
-        uses the whole distribution (section 3.2.1), "hard" only its most frequent plan.  canonicalize: state text ->
-        the text that is asked about, which may stand for many states, and how its plans are put back into the words
-        of the state.  unknown_state: what to do where `query` raises UnknownStateError: "stop" raises it, "silent"
-        gives no advice.  on_unknown: called with each such state text first.
+        uses the whole distribution (section 3.2.1), "sampled" one option, drawn from it at each call, "hard" only its
+        most frequent plan.  canonicalize: state text -> the text that is asked about, which may stand for many states,
+        and how its plans are put back into the words of the state.  unknown_state: what to do where `query` raises
+        UnknownStateError: "stop" raises it, "silent" gives no advice.  on_unknown: called with each such state text
+        first.  draw: shares -> the index of one, at random.
         """
         self.query, self.describe, self.make_option, self.num_actions = query, describe, make_option, num_actions
         self.mode, self.canonicalize, self.silent = mode, canonicalize, unknown_state == "silent"
-        self.on_unknown = on_unknown
+        self.on_unknown, self.draw = on_unknown, draw
         self.invalid_plans: Counter[str] = Counter()  # plan -> how often it was given where it could not be followed
         self.options: dict[str, Option] = {}  # those that plans name
         self.totals: defaultdict[str, float] = defaultdict(float)
@@ -177,16 +179,16 @@ class Teacher:
         teacher plays alone, is uniform; of Gaussians there are none.
         """
         probabilities = self.option_probabilities(observation)
+        if self.mode == "sampled" and probabilities:
+            probabilities = {list(probabilities)[self.draw(list(probabilities.values()))]: 1.0}
         if self.num_actions is not None and not probabilities:
             uniform = np.full((1, self.num_actions), 1 / self.num_actions, np.float32)
             return Advice(np.zeros(1, np.float32), uniform)
         prior = np.array(list(probabilities.values()), np.float32)
         policies = stack_policies([self.options[name] for name in probabilities], observation, self.num_actions)
-        return (
-            Advice(prior, policies)
-            if self.num_actions is None
-            else Advice(np.ones(1, np.float32), prior[None] @ policies)
-        )
+        if self.num_actions is None:
+            return Advice(prior, policies)
+        return Advice(np.ones(1, np.float32), prior[None] @ policies)
 
     def pop_statistics(self) -> dict[str, float]:
         """Return means over the calls since the last time, and start anew.

@@ -84,7 +84,8 @@ class Config:
     options: str = setting("", "which of the task's sets of options, if it has several", group="the teacher, Eq. (1)")
     teacher_mode: str = setting(
         "soft",
-        "shares of sampled plans, probabilities of lettered ones, the most frequent plan; all plans alike: no LLM",
+        "shares of sampled plans, one of them drawn at each step, probabilities of lettered ones, the most frequent "
+        "plan; all plans alike: no LLM",
         choices=teacher.MODES,
     )
     replies: str = setting(

@@ -55,13 +55,18 @@ def reply_book(task: Any) -> Path:
     if config.replies:
         return Path(config.replies)
     if config.teacher_model:
-        return task.reply_folder / book_name(config.teacher_model, config.teacher_mode)
+        return task.reply_folder / book_name(config.teacher_model, asked_mode(config))
     if config.teacher_mode == "logprobs":
         raise InputError(
             "--teacher-mode logprobs needs an LLM whose log-probabilities are known, and those of the task's own "
             "answers are not; name one with --teacher-model, or its book with --replies"
         )
     return task.book
+
+
+def asked_mode(config: Any) -> str:
+    """Return the mode in which an LLM is asked: mode sampled draws from the answers of mode soft."""
+    return "soft" if config.teacher_mode == "sampled" else str(config.teacher_mode)
 
 
 def no_replies(state: str) -> Shares:
@@ -86,7 +91,7 @@ def make_live_replies(task: Any) -> LiveReplies:
         raise InputError(f"the LLM cannot be queried: {error}; see --teacher-url and --teacher-key-env") from None
     try:
         return LiveReplies(
-            reply_book(task), endpoint, Prompt.of(task), config.teacher_mode, config.teacher_samples,
+            reply_book(task), endpoint, Prompt.of(task), asked_mode(config), config.teacher_samples,
             config.teacher_temperature, config.teacher_examples, config.teacher_workers,
         )  # fmt: skip
     except (OSError, ValueError) as error:

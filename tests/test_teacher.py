@@ -146,6 +146,33 @@ def test_hard_mode_follows_the_most_frequent_plan_only():
     np.testing.assert_allclose(toy_teacher(shares, "soft")(None).policies, [[0, 0.6, 0.2, 0.2]], atol=1e-7)
 
 
+def test_sampled_mode_follows_one_option_drawn_anew_at_each_call():
+    drawn, given = iter([1, 0, 2]), []
+
+    def draw(shares):
+        given.append(shares)
+        return next(drawn)
+
+    shares = {"east": 0.375, "finished, north": 0.1875, "north": 0.1875, "either": 0.15, "sing": 0.1}
+    teacher = Teacher(lambda _: shares, lambda _: "the state", toy_option, 4, "sampled", draw=draw)
+    policies = [teacher(None).policies.tolist() for _ in range(3)]
+    assert policies == [[[0, 1, 0, 0]], [[1, 0, 0, 0]], [[0, 0, 0.5, 0.5]]]
+    assert given == 3 * [pytest.approx([0.375 / 0.9, 0.375 / 0.9, 0.15 / 0.9])]  # of the options that can act
+    torn = -2 * 5 / 12 * np.log(5 / 12) - 1 / 6 * np.log(1 / 6)  # before the draw
+    assert teacher.pop_statistics()["teacher_entropy"] == pytest.approx(torn)
+
+
+def test_sampled_mode_is_on_average_the_mixture():
+    shares = {"east": 0.2, "north": 0.3, "either": 0.5}
+    sampled = np.mean([toy_teacher(shares, "sampled")(None).policies for _ in range(4000)], axis=0)
+    np.testing.assert_allclose(sampled, toy_teacher(shares)(None).policies, atol=5 * 0.5 / 4000**0.5)  # 5 deviations
+
+
+def test_sampled_mode_draws_nothing_where_nothing_can_be_followed():
+    teacher = Teacher(lambda _: {"absent": 1.0}, lambda _: "the state", toy_option, 4, "sampled", draw=None)
+    assert teacher(None).prior == [0]
+
+
 def test_the_llm_is_asked_with_renamed_colors_and_its_plan_named_back():
     asked, made = [], []
 

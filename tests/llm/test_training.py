@@ -23,7 +23,7 @@ def run(tmp_path, name, *more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "sampled"])
 def test_training_asks_each_state_once_and_hides_the_key(serve, tmp_path, monkeypatch, capfd, mode):
     monkeypatch.setenv("MY_KEY", KEY)
     server = serve()
@@ -32,6 +32,7 @@ def test_training_asks_each_state_once_and_hides_the_key(serve, tmp_path, monkey
     states = read_replies(tmp_path / "book.jsonl")
     needed = {
         "soft": 2 * len(states),
+        "sampled": 2 * len(states),
         "hard": len(states),
         "logprobs": sum(len(PROMPT.plans(state)) for state in states),
     }
@@ -77,6 +78,8 @@ def test_training_with_faults_ends_as_without_or_in_one_line(serve, tmp_path, ca
 def test_a_model_names_its_book():
     task = open_task(configure({"teacher_model": "some/model:1b", "teacher_mode": "logprobs"}))
     assert reply_book(task) == Path(train.__file__).parent / "replies" / "some_model_1b-logprobs.jsonl"
+    task = open_task(configure({"teacher_model": "some/model:1b", "teacher_mode": "sampled"}))
+    assert reply_book(task).name == "some_model_1b-soft.jsonl"
 
 
 @pytest.mark.slow
