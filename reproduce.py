@@ -9,7 +9,7 @@
     fig3        the same runs: return over environment steps, and when they learn
     control     the same runs: what the LLM adds to a teacher that spreads evenly over the menu
     aggregate   the same runs: over all tasks, and the share of runs above each height
-    fig4        hard, soft and log-probability teachers on DivergedDoorKey
+    fig4        soft, sampled, hard and log-probability teachers on DivergedDoorKey
     fig6        Nav & Pick with scripted and learned options, where Habitat is installed; --habitat-data: ReplicaCAD
     navpick     the same runs: success by place, options and method
     fig7        schedules of lambda on ColoredDoorKey

@@ -22,8 +22,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 # looks the same everywhere.
 STYLES: dict[str, tuple[str, Any, str]] = {
     "llm4teach": (BLUE, "-", "o"), "uniform": (PURPLE, (0, (1, 1)), "X"), "hierarchical": (ORANGE, "--", "s"),
-    "ppo": (GREEN, "-.", "^"), "hard": (BLUE, "--", "v"), f"{QWEN}-soft": (ORANGE, "-", "D"),
-    f"{QWEN}-hard": (ORANGE, "--", "<"), f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
+    "ppo": (GREEN, "-.", "^"), "sampled": (BLUE, "-.", "s"), "hard": (BLUE, "--", "v"),
+    f"{QWEN}-soft": (ORANGE, "-", "D"), f"{QWEN}-sampled": (ORANGE, "-.", "^"), f"{QWEN}-hard": (ORANGE, "--", "<"),
+    f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
     "linear-short": (PURPLE, "-.", "^"), "linear-long": (SKY, ":", "D"), "ppo-paper-net": (GREEN, "-", "P"),
     "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
     "ppo-constant-rate": (GREEN, ":", "d"),

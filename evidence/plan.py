@@ -105,14 +105,14 @@ def main_groups(budget: Budget) -> list[Group]:
 
 
 def mode_groups(budget: Budget) -> list[Group]:
-    """Return the groups of Fig. 4: the paper's LLM soft and hard, a small one in three ways, and the control.
+    """Return the groups of Fig. 4: the paper's LLM soft, sampled and hard, a small one in four ways, and the control.
 
     Of the paper's LLM no log-probabilities are known.
     """
     task = "DivergedDoorKey"
-    hard = doorkey(task, "hard", method="llm4teach", teacher_mode="hard")
-    small = [model_group(task, QWEN, mode) for mode in ("soft", "hard", "logprobs")]
-    return [doorkey(task, "llm4teach"), hard, *small, doorkey(task, "uniform")]
+    own = [doorkey(task, mode, method="llm4teach", teacher_mode=mode) for mode in ("sampled", "hard")]
+    small = [model_group(task, QWEN, mode) for mode in ("soft", "sampled", "hard", "logprobs")]
+    return [doorkey(task, "llm4teach"), *own, *small, doorkey(task, "uniform")]
 
 
 def schedule_groups(budget: Budget) -> list[Group]:
