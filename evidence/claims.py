@@ -99,6 +99,13 @@ OWN = (
     Claim("", "the control learns in fewer steps than plain PPO", EVERYWHERE, "uniform", STEPS, "lower", "ppo"),
     Claim("", "LLM4Teach ends level with plain PPO", TASKS, "llm4teach", "success", "level", "ppo"),
     *(
+        Claim(
+            "", "soft instructions teach more in the first steps than an option drawn at each step",
+            DIVERGED, soft, "auc_success", "higher", sampled,
+        )
+        for soft, sampled in (("llm4teach", "sampled"), (f"{QWEN}-soft", f"{QWEN}-sampled"))
+    ),
+    *(
         Claim("", f"{n} % wrong answers cost steps", (FAULTY,), f"flipped-{n}", STEPS, "higher", "llm4teach")
         for n in FLIPPED
     ),
