@@ -5,7 +5,7 @@
     python teacher.py record --env NAME --teacher-url http://127.0.0.1:8000/v1 --teacher-model NAME
 
 pi_T(. | s) = sum_k Pr_LLM(k | c(s)) pi_k(. | s).  c(s) is the state as text. An LLM answers with a plan, options in
-order; the first that is not finished acts. Pr_LLM(k | c(s)) is the share of the answers in which option k does.
+order; the first that is not finished acts. Pr_LLM(k | c(s)) is the share of the answers in which option k acts.
 
 Answers are kept in a reply book: JSON lines, each with a state, and plans with their shares. `RecordedReplies` looks
 answers up in one; llm/ queries a live LLM and writes such books.

@@ -141,7 +141,7 @@ def make_teacher(task: Task, query: Query | None, run_dir: Path) -> Teacher:
     return teachers.Teacher(
         query, task.describe, task.make_option, task.num_actions, config.teacher_mode, task.canonicalize,
         config.unknown_state, partial(append_unknown_state, run_dir / UNKNOWN_STATES),
-        lambda shares: int(torch.tensor(shares).multinomial(1)),  # of torch's random numbers, which a checkpoint holds
+        draw=lambda shares: int(torch.tensor(shares).multinomial(1)),  # a checkpoint holds torch's random numbers
     )  # fmt: skip
 
 
