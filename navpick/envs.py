@@ -232,7 +232,9 @@ def way_round(bearing: float, thing: float, in_the_way: Callable[[float], int]) 
     way = thing + math.remainder(bearing - thing, math.tau)
     if abs(way) < 2 * AHEAD:  # the arm moves little, whatever stands there
         return way
-    return min(way, way - math.copysign(math.tau, way), key=in_the_way)
+    other = way - math.copysign(math.tau, way)
+    met = in_the_way(way)
+    return other if met and in_the_way(other) < met else way  # to look costs a hundred rays: a free way is not compared
 
 
 def describe(observation: np.ndarray) -> str:

@@ -86,6 +86,12 @@ def test_the_way_round_is_the_one_that_is_freer_for_the_arm(left, right, degrees
     assert turned == pytest.approx(degrees * DEGREE)
 
 
+def test_a_free_way_round_is_not_compared_with_the_other():
+    looked = []
+    way_round(-170 * DEGREE, 150 * DEGREE, lambda turned: looked.append(turned) or 0)
+    assert looked == pytest.approx([190 * DEGREE])
+
+
 def test_initiation_and_termination():
     navigate, pick = (options.make_option(name, FETCH) for name in options.OPTION_NAMES)
     far, near, holding = readings(path_length=2.0), readings(in_reach=1), readings(path_length=2.0, is_holding=1)
