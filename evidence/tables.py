@@ -195,7 +195,8 @@ def places_table(cells: Cells, groups: Sequence[Group]) -> str:
     for place in dict.fromkeys(group.task for group in groups):
         taught = f"{place}-llm4teach"
         teacher = cells.final(taught if cells.rows(taught) else f"{place}-llm-only", "success", "teacher")
-        lines.append([place, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
+        name = place.replace("navpick-", "").replace("-", ", ")
+        lines.append([name, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
     paper = open_task(default_config(groups[0].settings["env"])).paper
     told = [f"{paper[arm][2]:.1%}" if arm in paper else "-" for arm in ("llm-only", *arms)]
     return format_table("place, LLM alone, " + ", ".join(arms), [*lines, ["the paper's", *told]])

@@ -78,10 +78,10 @@ def test_what_the_llm_adds(make_results):
 def test_places_have_their_teacher_in_the_rooms_of_its_student_or_alone(make_results):
     env = {"env": "habitat-navpick"}
     taught, alone = (
-        Group("here", "llm4teach", {**env, "method": "llm4teach"}),
-        Group("there", "llm-only", {**env, "method": "llm-only"}),
+        Group("navpick-here", "llm4teach", {**env, "method": "llm4teach"}),
+        Group("navpick-there-learned", "llm-only", {**env, "method": "llm-only"}),
     )
-    alone_here = Group("here", "llm-only", alone.settings)
+    alone_here = Group("navpick-here", "llm-only", alone.settings)
     results = make_results([taught, alone, alone_here], 1)
     for run, own in results.episodes.items():
         for actor, success in (("student", 0.5), ("teacher", 0.25 if "llm4teach" in run else 1.0)):
@@ -90,7 +90,7 @@ def test_places_have_their_teacher_in_the_rooms_of_its_student_or_alone(make_res
     lines = places_table(Cells(results, "default"), [alone_here, taught, alone]).splitlines()[2:]
     assert lines == [
         "| here | 25.0 % | 50.0 % | - | - | - |",
-        "| there | 100.0 % | - | - | - | - |",
+        "| there, learned | 100.0 % | - | - | - | - |",
         "| the paper's | 62.0% | 69.0% | 12.0% | - | 0.0% |",
     ]
 
