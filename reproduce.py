@@ -3,6 +3,7 @@
     python reproduce.py all                            # an hour on two cores: few seeds and short runs
     python reproduce.py table3 --budget paper          # the paper's protocol: its Table 1, its schedule, 1000 rooms
     python reproduce.py fig4 --budget default --seeds 3 --jobs 8
+    python reproduce.py fig7 --budget paper --missing  # only the runs that have no row in results/ yet
     python reproduce.py tables                         # runs nothing: tables and pictures anew, from results/ alone
 
     table3      four methods and a control without an LLM on four tasks: their scores, beside the paper's numbers
@@ -150,6 +151,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=count_cores(), help="runs at a time; by default one a core")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for what comes out")
+    parser.add_argument("--missing", action="store_true", help="leave out the runs whose rows are in --results already")
     parser.add_argument("--habitat-data", type=Path, help="a data set for fig6 beside our home, such as ReplicaCAD's")
     given = parser.parse_args(arguments)
     for name, least in (("seeds", 1), ("jobs", 0)):
@@ -177,6 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (budget,) = given.budgets
         names = names_of(given.target, budget)
         runs = plan_targets(names, budget, given.seeds, given.habitat_data)
+        if given.missing:
+            there = Results(given.results).rows
+            runs = [run for run in runs if run.name not in there]
         runs_dir = (given.runs / "reproduce" / budget).resolve()
         for folder in (runs_dir, given.results):
             try:

@@ -110,6 +110,18 @@ def test_what_is_finished_can_be_shown_while_the_rest_runs(make_run, tmp_path, c
     assert "| LavaDoorKey | ppo | 1 |" in capsys.readouterr().out
 
 
+def test_what_has_a_row_is_not_run_again_where_only_the_missing_is_asked_for(make_results, tmp_path, monkeypatch):
+    groups = plan.schedule_groups(BUDGETS["default"])
+    make_results(groups[:3], 1)
+    asked = []
+    monkeypatch.setattr(reproduce, "run_unfinished", lambda runs, *_: asked.extend(run.folder for run in runs))
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    before = (tmp_path / "results" / "runs.csv").read_bytes()
+    reproduce.main(["fig7", "--budget", "default", "--seeds", "2", "--missing", *folders])
+    assert asked == [f"{groups[3].name}-seed0", *(f"{group.name}-seed1" for group in groups)]
+    assert (tmp_path / "results" / "runs.csv").read_bytes() == before
+
+
 def test_without_habitat_its_runs_are_left_out_and_what_is_finished_is_shown(make_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plan, "find_spec", lambda package: None)
     run, *others = plan.plan_runs("default", plan.habitat_groups(BUDGETS["default"]), 1)
