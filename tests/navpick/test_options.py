@@ -104,6 +104,14 @@ def test_initiation_and_termination():
         options.make_option("dance", FETCH)
 
 
+@pytest.mark.parametrize("reach", [0, 1])
+@pytest.mark.parametrize("holding", [0, 1])
+def test_one_option_alone_can_act_so_that_every_answer_advises_the_same(reach, holding):
+    state = readings(path_length=2.0, in_reach=reach, is_holding=holding)
+    both = [options.make_option(name, FETCH) for name in options.OPTION_NAMES]
+    assert sum(option.can_start(state) and not option.is_done(state) for option in both) == 1
+
+
 def seen_from(angles, thing, **more):
     """What the sensors read with the arm at these angles and an object there, in the base's frame."""
     pose = FETCH.pose(angles)
