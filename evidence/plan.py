@@ -159,35 +159,33 @@ def student_groups(budget: Budget) -> list[Group]:
 
 
 def habitat_groups(budget: Budget) -> list[Group]:
-    """Return the groups of Fig. 6: every method in the home that we bring, and in ReplicaCAD, whose data are not here.
+    """Return the groups of Fig. 6: the home that we bring, and ReplicaCAD, whose data are not here, and their methods.
 
-    Those that use options do so with scripted ones, and with the learned ones that ship. ReplicaCAD has guided
-    students with both, and with scripted ones students without the hints, too. Plain PPO uses no options, and the
-    LLM alone trains no student: they are not run again where only that differs. Settings are the task's own; one
-    worker each, so that their number does not change what comes out. Plain PPO, whose episodes are the longest, has
-    as many environment steps as the others in fewer iterations. ReplicaCAD's learned options make the shortest ones:
-    there lambda falls in fewer steps, else the teacher would stay to the end.
+    Settings are the task's own; one worker each, so that their number does not change what comes out. Plain PPO, whose
+    episodes are the longest, has as many environment steps as the others in fewer iterations. ReplicaCAD's learned
+    options make the shortest ones: there lambda falls in fewer steps, else the teacher would stay to the end.
+
+    Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. Nor
+    is the control, but where options can start anywhere: elsewhere one alone can act, and the control is the LLM.
     """
-    places: dict[str, dict[str, Any]] = {
-        "navpick-home": {},
-        "navpick-home-learned": {"options": "learned"},
-        "navpick-replicacad": {"habitat_data": "{data}"},
-        "navpick-replicacad-guided": {"habitat_data": "{data}", "student": "guided"},
-        "navpick-replicacad-learned": {
-            "habitat_data": "{data}",
-            "student": "guided",
-            "options": "learned",
-            "i1": 120_000,
-            "i2": 150_000,
-        },
+    data, guided = {"habitat_data": "{data}"}, {"student": "guided"}
+    learned = {"options": "learned"}
+    short = {"i1": 120_000, "i2": 150_000}
+    places: dict[str, tuple[dict[str, Any], set[str]]] = {  # settings, and what is not run there
+        "navpick-home": ({}, set()),
+        "navpick-home-anywhere": ({"start_anywhere": True}, {"ppo"}),
+        "navpick-home-learned": (learned, {"ppo", "uniform"}),
+        "navpick-replicacad": (data, {"uniform"}),
+        "navpick-replicacad-guided": ({**data, **guided}, {"llm-only", "uniform"}),
+        "navpick-replicacad-learned": ({**data, **guided, **learned, **short}, {"llm-only", "ppo", "uniform"}),
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
     return [
         Group(place, arm, {**shared, **settings, **method, **fewer.get(arm, {})})
-        for place, settings in places.items()
+        for place, (settings, left_out) in places.items()
         for arm, method in ARMS.items()
-        if not ((arm == "ppo" and "options" in settings) or (arm == "llm-only" and "student" in settings))
+        if arm not in left_out
     ]
 
 

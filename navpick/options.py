@@ -97,10 +97,13 @@ def holds(observation: np.ndarray) -> bool:
     return bool(read(observation, "is_holding")[0])
 
 
-def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None) -> Option:
+def make_option(
+    name: str, arm: Arm, learned: Mapping[str, Policy] | None = None, start_anywhere: bool = False
+) -> Option:
     """Return the option of that name, for a robot with this arm, with a learned policy where there is one.
 
-    Raises ValueError if there is no such option.
+    By default one option alone can act in each state. With `start_anywhere` all states are initiation states, as they
+    are in MiniGrid by A.4.1: an LLM has to choose. Raises ValueError if there is no such option.
     """
     scripted: dict[str, Callable[[np.ndarray], np.ndarray]] = {"navigate": navigate, "pick": partial(pick, arm=arm)}
     if name not in scripted:
@@ -110,6 +113,8 @@ def make_option(name: str, arm: Arm, learned: Mapping[str, Policy] | None = None
         return np.stack([scripted[name](observation), DEVIATIONS[name]])
 
     def can_start(observation: np.ndarray) -> bool:
+        if start_anywhere:
+            return True
         return not holds(observation) if name == "navigate" else in_reach(observation) or holds(observation)
 
     def is_done(observation: np.ndarray) -> bool:

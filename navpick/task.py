@@ -52,6 +52,9 @@ class NavPickConfig(Config):
     force_penalty: float = setting(SETTINGS.force_penalty, "where force ends the episode; habitat-lab's, too")
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
     success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's is 10")
+    start_anywhere: bool = setting(
+        False, "options can start in any state, as MiniGrid's do by A.4.1, so that the LLM has to choose"
+    )
 
     def fit_to_machine(self) -> Config:
         """Return the configuration with workers, device and renderer chosen; raises InputError."""
@@ -125,7 +128,7 @@ and brings the arm back to rest, also where it is held already."""
 
     def make_option(self, name: str) -> options.Option:
         """Return a scripted option, or the learned one that --options names."""
-        return options.make_option(name, self.arm, self.learned)
+        return options.make_option(name, self.arm, self.learned, self.config.start_anywhere)
 
     @property
     def folder(self) -> Path:

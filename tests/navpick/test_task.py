@@ -74,6 +74,19 @@ def test_plans_of_the_robot(answer, plan):
     assert read_answer(record, Prompt.of(TASK)) == {plan: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("anywhere", "far", "holding"),
+    [(False, {"navigate": 1.0}, {"pick": 1.0}), (True, *[{"navigate": 0.7, "pick": 0.3}] * 2)],
+)
+def test_the_llm_chooses_only_where_options_can_start_anywhere(anywhere, far, holding):
+    task = open_task(configure({"env": "habitat-navpick", "start_anywhere": anywhere}))
+    teacher = Teacher(lambda _: {"navigate": 0.7, "pick": 0.3}, task.describe, task.make_option, None)
+    there = {"path_length": 2.0}
+    assert teacher.option_probabilities(readings(**there)) == pytest.approx(far)
+    assert teacher.option_probabilities(readings(**there, is_holding=1)) == pytest.approx(holding)
+    assert teacher.option_probabilities(readings(in_reach=1)) == pytest.approx({"pick": 1.0})  # navigate is done
+
+
 def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
     shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
     teacher = Teacher(lambda _: shares, lambda _: "a state", TASK.make_option, None)
