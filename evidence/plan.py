@@ -165,8 +165,9 @@ def habitat_groups(budget: Budget) -> list[Group]:
     episodes are the longest, has as many environment steps as the others in fewer iterations. ReplicaCAD's learned
     options make the shortest ones: there lambda falls in fewer steps, else the teacher would stay to the end.
 
-    Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. Nor
-    is the control, but where options can start anywhere: elsewhere one alone can act, and the control is the LLM.
+    Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. By
+    default one option alone can act in each state, so that the control is the LLM's very run: the home has it to show
+    that, and where options start anywhere it differs.
     """
     data, guided = {"habitat_data": "{data}"}, {"student": "guided"}
     learned = {"options": "learned"}

@@ -195,7 +195,7 @@ def places_table(cells: Cells, groups: Sequence[Group]) -> str:
     for place in dict.fromkeys(group.task for group in groups):
         taught = f"{place}-llm4teach"
         teacher = cells.final(taught if cells.rows(taught) else f"{place}-llm-only", "success", "teacher")
-        name = place.replace("navpick-", "").replace("-", ", ")
+        name = place.removeprefix("navpick-").replace("-", ", ")
         lines.append([name, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
     paper = open_task(default_config(groups[0].settings["env"])).paper
     told = [f"{paper[arm][2]:.1%}" if arm in paper else "-" for arm in ("llm-only", *arms)]

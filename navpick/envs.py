@@ -234,7 +234,7 @@ def way_round(bearing: float, thing: float, in_the_way: Callable[[float], int]) 
         return way
     other = way - math.copysign(math.tau, way)
     met = in_the_way(way)
-    return other if met and in_the_way(other) < met else way  # to look costs a hundred rays: a free way is not compared
+    return other if met and in_the_way(other) < met else way  # each look casts many rays: a free way needs one
 
 
 def describe(observation: np.ndarray) -> str:

@@ -102,8 +102,8 @@ def make_option(
 ) -> Option:
     """Return the option of that name, for a robot with this arm, with a learned policy where there is one.
 
-    By default one option alone can act in each state. With `start_anywhere` all states are initiation states, as they
-    are in MiniGrid by A.4.1: an LLM has to choose. Raises ValueError if there is no such option.
+    By default one option alone can act in each state. With `start_anywhere` every state is in the initiation set, as
+    A.4.1 has it for MiniGrid, and an LLM has to choose. Raises ValueError if there is no such option.
     """
     scripted: dict[str, Callable[[np.ndarray], np.ndarray]] = {"navigate": navigate, "pick": partial(pick, arm=arm)}
     if name not in scripted:

@@ -42,7 +42,8 @@ def test_a_faulty_run_has_a_book_of_its_own():
 
 def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
     groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
-    assert all(run.group.task.startswith("navpick-home") for run in plan_runs("default", groups, 1))
+    homes = {f"navpick-home{kind}" for kind in ("", "-anywhere", "-learned")}
+    assert {run.group.task for run in plan_runs("default", groups, 1)} == homes
     runs = plan_runs("default", groups, 1, tmp_path)
     assert {run.settings.get("habitat_data", "") for run in runs} == {"", str(tmp_path)}
 

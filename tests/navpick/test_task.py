@@ -13,6 +13,7 @@ from harness.cli import InputError
 from harness.config import configure
 from harness.task import check_task, open_task
 from llm.prompts import Prompt
+from llm.query import make_query
 from llm.replies import read_answer
 from navpick import envs, options
 from navpick.layout import sensor_slice
@@ -85,6 +86,17 @@ def test_the_llm_chooses_only_where_options_can_start_anywhere(anywhere, far, ho
     assert teacher.option_probabilities(readings(**there)) == pytest.approx(far)
     assert teacher.option_probabilities(readings(**there, is_holding=1)) == pytest.approx(holding)
     assert teacher.option_probabilities(readings(in_reach=1)) == pytest.approx({"pick": 1.0})  # navigate is done
+
+
+def test_the_control_is_the_llms_teacher_in_every_state():
+    control = open_task(configure({"env": "habitat-navpick", "teacher_mode": "uniform"}))
+    both = [Teacher(make_query(t), t.describe, t.make_option, None) for t in (TASK, control)]
+    for near, target, others, holding in itertools.product((0, 1), repeat=4):
+        seen = {"sees_target": target, "sees_others": others}
+        state = readings(path_length=2.0, in_reach=near, is_holding=holding, **seen)
+        llm, uniform = (teacher(state) for teacher in both)
+        assert llm.prior.tolist() == uniform.prior.tolist() == [1.0]
+        np.testing.assert_array_equal(llm.policies, uniform.policies)
 
 
 def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
