@@ -135,12 +135,19 @@ class Task(ABC):
         return np.zeros(self.spaces[1].shape, np.float32)
 
     def make_student(self, num_teachers: int) -> ppo.Student:
-        """Return a new student; by default an MLP on the flattened observation."""
+        """Return a new student; by default an MLP on the flattened observation. Raises TaskError if it has no size."""
         observation_space, action_space = self.spaces
+        try:
+            inputs = spaces.flatdim(observation_space)
+        except (NotImplementedError, ValueError):  # gymnasium's, for spaces that it cannot flatten or does not know
+            raise TaskError(
+                f"{self.config.env} observes {observation_space}, which cannot be flattened; an encode and a "
+                "make_student of the task's own can take it"
+            ) from None
         gaussian = self.num_actions is None
         numbers = int(np.prod(action_space.shape)) if gaussian else int(self.num_actions or 0)
         std = self.config.action_std if gaussian else None
-        return mlp_student(spaces.flatdim(observation_space), numbers, num_teachers, std=std)
+        return mlp_student(inputs, numbers, num_teachers, std=std)
 
     def encode(self, observations: Sequence[Any]) -> np.ndarray:
         """Return observations as one array (B, ...) for the student; by default each is flattened."""
@@ -200,16 +207,12 @@ def check_task(task: Task) -> None:
 
 def inspect_task(task: Task) -> None:
     """Play an episode of at most 30 random steps with an own task and raise TaskError where something does not fit."""
-    observation_space, action_space = task.spaces
+    action_space = task.spaces[1]
     numbers = isinstance(action_space, spaces.Box) and len(action_space.shape) == 1
     if not numbers and not (isinstance(action_space, spaces.Discrete) and action_space.start == 0):
         raise TaskError(
             f"{task.config.env} has actions in {action_space}; allowed are Discrete from 0 and Box of one axis"
         )
-    try:
-        spaces.flatdim(observation_space)
-    except (NotImplementedError, ValueError):  # gymnasium's, for spaces that it cannot flatten or does not know
-        raise TaskError(f"{task.config.env} observes {observation_space}, which cannot be flattened") from None
     if (
         isinstance(task.option_names, str)
         or not task.option_names

@@ -66,6 +66,9 @@ class Corridor:
 """
 
 
+SPACE = "gym.spaces.Box(0, 9, (1,), np.float32)"
+
+
 def command(env, **settings):
     """Arguments of a tiny run."""
     settings = {"env": env, **TINY, **settings}
@@ -170,6 +173,8 @@ def test_a_task_of_four_names_runs_with_every_method(write, method, tmp_path):
             "has actions in MultiBinary.*; allowed are Discrete",
         ),
         ([("Discrete(2)", "Discrete(2, start=1)")], "allowed are Discrete from 0"),
+        ([(SPACE, "gym.spaces.Sequence(gym.spaces.Discrete(2))")], r"observes Sequence\(.*, which cannot be flattened"),
+        ([(SPACE, 'type("Mine", (gym.Space,), {})((1,), np.float32)')], "observes .*Mine.*, which cannot be flattened"),
         ([("self.steps == 20, {}", "{}")], "step returns 4 values.*old gym API"),
         ([("np.float32), {}\n\n    def step", "np.float32)\n\n    def step")], r"reset returns a ndarray"),
         ([('("left", "right")', "()")], "has no option_names"),
@@ -181,6 +186,21 @@ def test_a_bad_task_ends_in_one_line(write, changes, told, capsys):
     env = write(*changes)
     assert re.search(told, fail(capsys, command(env, method="ppo")))
     assert not Path("runs").exists()
+
+
+def test_a_task_that_encodes_for_its_own_student_may_observe_what_cannot_be_flattened(write, tmp_path, no_pictures):
+    own = """    def encode(self, observations):
+        return np.array([[observation[0] / 9] for observation in observations], np.float32)
+
+    def make_student(self, num_teachers):
+        from nets import mlp_student
+
+        return mlp_student(1, 2, num_teachers)
+
+    def make_env("""
+    env = write((SPACE, "gym.spaces.Sequence(gym.spaces.Discrete(10))"), ("    def make_env(", own))
+    train.main(command(env, method="ppo", run_dir=tmp_path / "run"))
+    assert (tmp_path / "run" / "eval.json").exists()
 
 
 def test_continuous_actions_need_means_and_deviations(write, capsys):
