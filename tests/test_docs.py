@@ -3,6 +3,8 @@
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -172,6 +174,23 @@ def test_lines_of_the_files_are_about_right():
         files = [path] if path.is_file() else path.rglob("*.py")
         lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
         assert abs(lines - int(told)) <= max(30, lines // 5), f"{name} has {lines} lines, the README says {told}"
+
+
+@pytest.mark.slow
+def test_the_readmes_teacher_is_what_comes_out(tmp_path, capsys):
+    (shown,) = re.findall(r"(?m)^teacher \(llm-only\) .*$", README)
+    train.main(["--method", "llm-only", "--run-dir", str(tmp_path / "run")])
+    assert shown in capsys.readouterr().out  # the student's numbers depend on the processor
+
+
+@pytest.mark.slow
+def test_counts_of_tests_are_those_that_there_are():
+    told = re.findall(r"\| (\d+) tests, `([\w./]+)` \|", PAGES["docs/reliability.md"])
+    assert len(told) == 7
+    for count, name in told:
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", name]
+        listed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+        assert f"{count} tests collected" in listed, name
 
 
 def test_weight_counts_in_the_readme():

@@ -123,6 +123,20 @@ def test_an_example_is_one_short_file_that_fits_the_door(file, name):
     assert 1 < len(task.states()) == len(set(task.states())) <= 100
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "name"), EXAMPLES.items())
+def test_the_teachers_numbers_on_the_page_are_what_comes_out(file, name, tmp_path):
+    page = (ROOT / "docs" / "own_task.md").read_text(encoding="utf-8")
+    table = [line.split("|") for line in page.split("## What the examples reach")[1].splitlines() if "|" in line]
+    column = next(number for number, head in enumerate(table[0]) if file in head)
+    success, score = next(line[column] for line in table if "llm-only" in line[1]).split(";")
+    train.main(["--env", f"{ROOT / 'examples' / file}:{name}", "--method", "llm-only", "--seed", "1",
+                "--run-dir", str(tmp_path / "run")])  # fmt: skip
+    result = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert 100 * result["success"] == pytest.approx(float(success.split(",")[1]), abs=0.6)  # an episode of 200
+    assert result["return"] == pytest.approx(float(score.split(",")[1]), abs=0.02)
+
+
 @pytest.mark.parametrize(("file", "name"), EXAMPLES.items())
 def test_an_examples_book_answers_for_every_state(file, name):
     task = open_task(configure({"env": f"{ROOT / 'examples' / file}:{name}"}))
