@@ -1,6 +1,6 @@
 """Reproduce the paper's results: Table 3, Figures 3, 4, 6 and 7, and what it leaves open; with seeds and intervals.
 
-    python reproduce.py all                            # an hour on two cores: few seeds and short runs
+    python reproduce.py all                            # the quick budget: few seeds and short runs
     python reproduce.py table3 --budget paper          # the paper's protocol: its Table 1, its schedule, 1000 rooms
     python reproduce.py fig4 --budget default --seeds 3 --jobs 8
     python reproduce.py fig7 --budget paper --missing  # only the runs that have no row in results/ yet

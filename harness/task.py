@@ -135,7 +135,7 @@ class Task(ABC):
         return np.zeros(self.spaces[1].shape, np.float32)
 
     def make_student(self, num_teachers: int) -> ppo.Student:
-        """Return a new student; by default an MLP on the flattened observation. Raises TaskError if it has no size."""
+        """Return a new student; by default an MLP on the observation, flattened; raises TaskError if it cannot be."""
         observation_space, action_space = self.spaces
         try:
             inputs = spaces.flatdim(observation_space)

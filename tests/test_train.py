@@ -183,6 +183,15 @@ def test_same_seed_same_metrics_other_seed_other_metrics(finished_once, no_pictu
     assert (Path("other") / "metrics.csv").read_bytes() != (finished_once / "metrics.csv").read_bytes()
 
 
+def test_a_teacher_that_never_answers_leaves_plain_ppo(no_pictures):
+    Path("book.jsonl").write_text('{"state": "that is never met", "plans": {"explore": 1.0}}\n')
+    train.main(tiny("silent", replies="book.jsonl", unknown_state="silent"))
+    train.main(tiny("ppo", method="ppo"))
+    silent, alone = weights(Path("silent")), weights(Path("ppo"))
+    assert [row["no_advice_share"] for row in read_metrics(Path("silent"))] == ["1.0", "1.0"]
+    assert all(torch.equal(silent[name], alone[name]) for name in alone)
+
+
 def test_ppo_never_builds_a_teacher(monkeypatch, no_pictures):
     def built(*_):
         raise AssertionError("a teacher was built")
