@@ -17,13 +17,12 @@ student.pt, eval.json, episodes.csv, curve.png and play.gif. The data flows one 
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before torch, whose import takes a second
-    from harness import terminal
+from harness import terminal
 
+if __name__ == "__main__":  # before torch, whose import takes a second
     terminal.prepare()
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -333,7 +332,7 @@ def run(task: Task, workers: Workers, only_evaluate: bool) -> None:
         finished = not trains(config, only_evaluate) or train(task, run_dir, workers, query, provenance)
         workers.leave()
         if workers.rank > 0:
-            os._exit(0)  # tidying up, torch's threads abort now and then, and torchrun would stop rank 0 for it
+            raise SystemExit(0)
         if not finished:
             raise KeyboardInterrupt
         evaluate_and_report(task, run_dir, workers, query)
@@ -389,4 +388,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

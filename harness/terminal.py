@@ -1,9 +1,12 @@
 """A program before anything large is imported: Ctrl-C, warnings, the standard streams, a notebook's way to draw.
 
-    if __name__ == "__main__":
-        from harness import terminal
+    from harness import terminal
 
+    if __name__ == "__main__":
         terminal.prepare()
+    ...
+    if __name__ == "__main__":
+        terminal.run(main)  # or main(), where no other processes train with this one
 
 Only programs do that. Imported, into a notebook or a test, a file leaves signals and streams as they are.
 """
@@ -11,10 +14,12 @@ Only programs do that. Imported, into a notebook or a test, a file leaves signal
 from __future__ import annotations
 
 import _signal as signal  # what `signal` wraps in enums, whose import takes longer than Ctrl-C should wait
+import atexit
 import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 
 def prepare() -> None:
@@ -48,6 +53,29 @@ def stop(_number: int, _frame: object) -> None:
     """End at once, with one line and exit code 130: nothing is under way that would have to be saved."""
     os.write(2, f"{os.path.basename(sys.argv[0])}: stopped\n".encode(errors="replace"))
     os._exit(130)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a program's main and end with its exit code, without the interpreter's tidying up.
+
+    There the threads of torch's process groups abort now and then, and the exit code would be theirs.
+    """
+    code = 1  # of an exception that main does not catch
+
+    def end() -> None:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    atexit.register(end)  # called after what is registered from here on, say by a user's task
+    try:
+        main()
+        code = 0
+    except SystemExit as error:
+        code = int(error.code or 0)
+        raise
 
 
 def open_stream(number: int, stream: object) -> io.TextIOWrapper:

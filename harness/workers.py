@@ -28,6 +28,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from harness import terminal
 from harness.cli import Parser, errors_in_one_line
 
 SYNC_FRACTION = 0.6  # share of the workers that must be done before the others are preempted; Wijmans et al.'s
@@ -121,7 +122,7 @@ class Workers:
         A worker that another one started ends without a word.
         """
         if self.rank > 0 and not self.by_torchrun:
-            os._exit(0)
+            raise SystemExit(0)
         for process, errors in self.started:
             with suppress(subprocess.TimeoutExpired):
                 if process.wait(10) > 0:
@@ -199,32 +200,21 @@ def demo_gradient(workers: Workers, rows: Tensor, targets: Tensor) -> list[float
     return [p.grad.flatten()[0].item() for p in model.parameters() if p.grad is not None]
 
 
-def demo_worker(rank: int, rows: Tensor, targets: Tensor, port: int) -> None:
-    """Run one of two workers on its own part of the rows."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    workers = Workers()
-    workers.join()
-    own = slice(0, 20) if rank == 0 else slice(20, None)
-    print(f"worker {rank} of 2       {demo_gradient(workers, rows[own], targets[own])}")
-    workers.leave()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare the gradient that two workers average with that of one process on their joined rows."""
-    import socket
-
-    import torch.multiprocessing as mp
-
     with errors_in_one_line("harness.workers"):
         Parser(prog="-m harness.workers", description=main.__doc__).parse_args(arguments)
-    torch.manual_seed(1)
-    rows, targets = torch.randn(64, 8), torch.randn(64)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(demo_worker, args=(rows, targets, port), nprocs=2)
-    print(f"alone, joined rows  {demo_gradient(Workers(), rows, targets)}")
+        workers = Workers()
+        workers.start([sys.executable, "-m", "harness.workers"], 2)
+        workers.join()
+        torch.manual_seed(1)
+        rows, targets = torch.randn(64, 8), torch.randn(64)
+        own = slice(0, 20) if workers.rank == 0 else slice(20, None)
+        print(f"worker {workers.rank} of 2       {demo_gradient(workers, rows[own], targets[own])}", flush=True)
+        workers.leave()
+        if workers.rank == 0:
+            print(f"alone, joined rows  {demo_gradient(Workers(), rows, targets)}")
 
 
 if __name__ == "__main__":
-    main()
+    terminal.run(main)

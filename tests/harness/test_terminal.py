@@ -149,3 +149,34 @@ def test_a_warning_to_the_user_is_one_line_and_one_to_the_programmer_says_where(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr.splitlines() == ["", "warning: the bowl is out of reach", "<string>:1: RuntimeWarning: overflow"]
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "errors"),
+    [
+        ("print('done')", 0, ""),
+        ("raise SystemExit(130)", 130, ""),
+        ("raise SystemExit", 0, ""),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_goes_wrong_in_the_tidying_up_does_not_change_the_exit_code(main, code, errors):
+    program = f"""
+import atexit, os, sys
+from harness import terminal
+class Threads:
+    def __del__(self, abort=os.abort):
+        abort()
+kept = Threads()
+def main():
+    atexit.register(print, "a user's task says good-bye")
+    {main}
+terminal.run(main) if len(sys.argv) == 1 else main()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == code
+    assert "good-bye" in done.stdout.splitlines()[-1]
+    assert done.stderr.splitlines()[-1:] == [errors][: bool(errors)]
+    without = subprocess.run([*command, "main alone"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert without.returncode == -signal.SIGABRT
