@@ -122,10 +122,10 @@ def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
     for name in names:
         target, folder = TARGETS[name], results.folder / budget
         groups = groups_with_runs(name, cells)
-        if not groups:
-            print(f"\n{target.title}: no finished runs of the {budget} budget")
+        text = target.table(cells, groups) if groups else ""
+        if not text:
+            print(f"\n{target.title}: the runs of the {budget} budget that it needs are not finished")
             continue
-        text = target.table(cells, groups)
         description = "" if target.groups is plan.habitat_groups else f" {BUDGETS[budget].description}"
         write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
         pictures = ""

@@ -35,9 +35,10 @@ def kind_of(name: str) -> str:
 
 
 def format_table(heads: str, lines: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table; `heads` has commas between the columns."""
-    names = heads.split(", ")
-    return "\n".join("| " + " | ".join(line) + " |" for line in (names, ["---"] * len(names), *lines)) + "\n"
+    """Format a Markdown table, or "" where it has no lines; `heads` has commas between the columns."""
+    names, lines = heads.split(", "), list(lines)
+    rows = (names, ["---"] * len(names), *lines) if lines else ()
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def format_number(number: float, name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import reproduce
 from evidence import plan
 from evidence.claims import assertions_table, claims_table
-from evidence.plan import BUDGETS, Run
+from evidence.plan import BUDGETS, Run, doorkey
 from evidence.results import Results
 from evidence.tables import Cells
 
@@ -142,10 +142,20 @@ def test_a_single_finished_run_can_be_shown(target, which, make_results, capsys)
     assert f"\n{reproduce.TARGETS[target].title}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("target", ["control", "aggregate"])
+def test_where_there_is_nothing_to_compare_nothing_is_written(target, make_results, capsys):
+    results = make_results([doorkey("ColoredDoorKey", "llm4teach")], 5, "paper")
+    reproduce.write_targets([target], "paper", results)
+    assert "that it needs are not finished" in capsys.readouterr().out
+    assert not (results.folder / "paper").exists()
+
+
 def test_where_nothing_is_finished_it_says_so(tmp_path, capsys):
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     reproduce.main(["fig7", "--budget", "default", "--jobs", "0", *folders])
-    assert capsys.readouterr().out == "\nFigure 7: schedules of lambda: no finished runs of the default budget\n"
+    assert capsys.readouterr().out == (
+        "\nFigure 7: schedules of lambda: the runs of the default budget that it needs are not finished\n"
+    )
 
 
 def test_stopped_while_it_draws_it_says_so(make_results, tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ PPO, ALONE, OURS, CONTROL = (doorkey("LavaDoorKey", arm) for arm in ("ppo", "llm
 
 def test_a_table():
     assert format_table("a, b", [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert format_table("a, b", iter(())) == ""
 
 
 @pytest.mark.parametrize(
