@@ -332,7 +332,7 @@ def run(task: Task, workers: Workers, only_evaluate: bool) -> None:
         finished = not trains(config, only_evaluate) or train(task, run_dir, workers, query, provenance)
         workers.leave()
         if workers.rank > 0:
-            raise SystemExit(0)
+            return
         if not finished:
             raise KeyboardInterrupt
         evaluate_and_report(task, run_dir, workers, query)
