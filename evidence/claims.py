@@ -24,8 +24,9 @@ class Claim(NamedTuple):
 
 
 SIMPLE, COLORED, DIVERGED = TASKS[:1], TASKS[2:3], TASKS[3:]
-# With scripted options, that start in some states or in any, and with learned ones.
-HOME, LEARNED = ("navpick-home", "navpick-home-anywhere"), ("navpick-home-learned",)
+# With scripted options and with learned ones, that start in any state or in some.
+HOME = ("navpick-home", "navpick-home-restricted")
+LEARNED = ("navpick-home-learned", "navpick-home-learned-restricted")
 STEPS = "steps_to_90"
 
 # Section 4 and A.7, in the sense of their words. Thresholds of ours: a method that struggles or does not succeed opens

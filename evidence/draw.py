@@ -83,7 +83,7 @@ def draw_curve(panels: Sequence[Any], cells: Cells, group: Group, name: str) -> 
     color, line, mark = STYLES[group.arm]
     steps, heights = align_curves([cells.results.curves[row["run"]] for row in cells.rows(group)], name)
     enough = len(heights) >= FEWEST
-    low, high = bootstrap([heights], lambda samples: iqm(samples[0], axis=0)) if enough else (None, None)
+    low, high = bootstrap([heights], lambda samples: iqm(samples[0], axis=1)) if enough else (None, None)
     for panel in panels:
         style = {"color": color, "linestyle": line, "marker": mark, "markevery": (0.03, 0.16), "markersize": 8}
         label = LABELS.get(group.arm, group.arm)
@@ -131,7 +131,7 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
-    titles = [f"{task}, {scale}" for task in tasks for scale in ("linear", "log")]
+    titles = [f"{task.removeprefix('navpick-')}, {scale}" for task in tasks for scale in ("linear", "log")]
     note = (
         f"{describe(cells, groups)}; a point: {EPISODES} training episodes; thin lines: single seeds\n"
         "line: interquartile mean, band: 95 % bootstrap; a run that has ended goes on with its last point\n"

@@ -165,28 +165,35 @@ def habitat_groups(budget: Budget) -> list[Group]:
     episodes are the longest, has as many environment steps as the others in fewer iterations. ReplicaCAD's learned
     options make the shortest ones: there lambda falls in fewer steps, else the teacher would stay to the end.
 
-    Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. By
-    default one option alone can act in each state, so that the control is the LLM's very run: the home has it to show
-    that, and where options start anywhere it differs.
+    Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. In
+    places that are called restricted one option alone can act in each state, so that the control is the LLM's very run.
     """
     data, guided = {"habitat_data": "{data}"}, {"student": "guided"}
-    learned = {"options": "learned"}
+    learned, restricted = {"options": "learned"}, {"start_anywhere": False}
     short = {"i1": 120_000, "i2": 150_000}
-    places: dict[str, tuple[dict[str, Any], set[str]]] = {  # settings, and what is not run there
-        "navpick-home": ({}, set()),
-        "navpick-home-anywhere": ({"start_anywhere": True}, {"ppo"}),
-        "navpick-home-learned": (learned, {"ppo", "uniform"}),
-        "navpick-replicacad": (data, {"uniform"}),
-        "navpick-replicacad-guided": ({**data, **guided}, {"llm-only", "uniform"}),
-        "navpick-replicacad-learned": ({**data, **guided, **learned, **short}, {"llm-only", "ppo", "uniform"}),
+    taught = {"hierarchical", "uniform", "llm4teach"}
+    places: dict[str, tuple[dict[str, Any], set[str]]] = {  # settings, and what is run there
+        "navpick-home": ({}, set(ARMS)),
+        "navpick-home-restricted": (restricted, set(ARMS) - {"ppo"}),
+        "navpick-home-learned": (learned, taught),
+        "navpick-home-learned-restricted": ({**learned, **restricted}, {"llm4teach"}),
+        "navpick-replicacad": (data, set(ARMS)),
+        "navpick-replicacad-restricted": ({**data, **restricted}, {"llm-only", "llm4teach"}),
+        "navpick-replicacad-guided": ({**data, **guided}, {"ppo", *taught}),
+        "navpick-replicacad-guided-restricted": ({**data, **guided, **restricted}, {"hierarchical", "llm4teach"}),
+        "navpick-replicacad-learned": ({**data, **guided, **learned, **short}, taught),
+        "navpick-replicacad-learned-restricted": (
+            {**data, **guided, **learned, **short, **restricted},
+            {"llm4teach"},
+        ),
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
     return [
         Group(place, arm, {**shared, **settings, **method, **fewer.get(arm, {})})
-        for place, (settings, left_out) in places.items()
+        for place, (settings, arms) in places.items()
         for arm, method in ARMS.items()
-        if arm not in left_out
+        if arm in arms
     ]
 
 

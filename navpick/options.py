@@ -98,12 +98,12 @@ def holds(observation: np.ndarray) -> bool:
 
 
 def make_option(
-    name: str, arm: Arm, learned: Mapping[str, Policy] | None = None, start_anywhere: bool = False
+    name: str, arm: Arm, learned: Mapping[str, Policy] | None = None, start_anywhere: bool = True
 ) -> Option:
     """Return the option of that name, for a robot with this arm, with a learned policy where there is one.
 
-    By default one option alone can act in each state. With `start_anywhere` every state is in the initiation set, as
-    A.4.1 has it for MiniGrid, and an LLM has to choose. Raises ValueError if there is no such option.
+    Every state is in the initiation set, as A.4.1 has it for MiniGrid, so that an LLM has to choose. Without
+    `start_anywhere` one option alone can act in each state. Raises ValueError if there is no such option.
     """
     scripted: dict[str, Callable[[np.ndarray], np.ndarray]] = {"navigate": navigate, "pick": partial(pick, arm=arm)}
     if name not in scripted:

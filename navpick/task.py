@@ -53,7 +53,7 @@ class NavPickConfig(Config):
     slack_reward: float = setting(SETTINGS.slack_reward, "of every step; the paper's")
     success_reward: float = setting(SETTINGS.success_reward, "for success; habitat-lab's is 10")
     start_anywhere: bool = setting(
-        False, "options can start in any state, as MiniGrid's do by A.4.1, so that the LLM has to choose"
+        True, "options can start in any state, as MiniGrid's do by A.4.1; else one alone can act in each"
     )
 
     def fit_to_machine(self) -> Config:

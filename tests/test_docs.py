@@ -109,7 +109,9 @@ def test_a_command_is_known_to_the_command_line(page, script, arguments, monkeyp
 def test_every_flag_in_the_text_exists():
     scripts = (*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py"), ROOT / "llm" / "commands.py")
     known = {flag for path in scripts for flag in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
-    known |= {config.flag(f.name) for f in config.every_setting(config.find_task("SimpleDoorKey"))}
+    settings = config.every_setting(config.find_task("SimpleDoorKey"))
+    known |= {config.flag(f.name) for f in settings}
+    known |= {f"--no{config.flag(f.name)[1:]}" for f in settings if f.type == "bool"}
     known |= {"--resume", "--eval", "--help"}
     known |= {"--nproc_per_node", "--logdir", "--dist"}  # torchrun, tensorboard, pytest-xdist
     known |= {"--model", "--model_alias", "--n_ctx"}  # llama_cpp

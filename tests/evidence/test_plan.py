@@ -42,7 +42,7 @@ def test_a_faulty_run_has_a_book_of_its_own():
 
 def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
     groups = reproduce.TARGETS["fig6"].groups(BUDGETS["default"])
-    homes = {f"navpick-home{kind}" for kind in ("", "-anywhere", "-learned")}
+    homes = {f"navpick-home{kind}" for kind in ("", "-restricted", "-learned", "-learned-restricted")}
     assert {run.group.task for run in plan_runs("default", groups, 1)} == homes
     runs = plan_runs("default", groups, 1, tmp_path)
     assert {run.settings.get("habitat_data", "") for run in runs} == {"", str(tmp_path)}
@@ -52,13 +52,12 @@ def test_in_habitat_nothing_is_run_twice_under_two_names():
     places = {}
     for group in reproduce.TARGETS["fig6"].groups(BUDGETS["default"]):
         places.setdefault(group.task, set()).add(group.arm)
-    assert places.pop("navpick-home") == set(ARMS)
-    anywhere = places.pop("navpick-home-anywhere")
-    assert anywhere == set(ARMS) - {"ppo"}  # which uses no options
+    assert places["navpick-home"] == places["navpick-replicacad"] == set(ARMS)
+    assert places.pop("navpick-home-restricted") == set(ARMS) - {"ppo"}  # shows that the control is the LLM's very run
     for place, arms in places.items():
-        assert "uniform" not in arms  # it would be llm4teach's very run
-        assert ("ppo" in arms) == ("learned" not in place)  # which options would make no difference
-        assert ("llm-only" in arms) == (place in ("navpick-home-learned", "navpick-replicacad"))  # has no student
+        assert ("uniform" in arms) == ("restricted" not in place)
+        assert ("ppo" in arms) == (not {"learned", "restricted"} & set(place.split("-")))  # it uses no options
+        assert ("llm-only" in arms) == (not {"learned", "guided"} & set(place.split("-")))  # it has no student
 
 
 def test_horizons():

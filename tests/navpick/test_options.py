@@ -94,10 +94,12 @@ def test_a_free_way_round_is_not_compared_with_the_other():
 
 def test_initiation_and_termination():
     navigate, pick = (options.make_option(name, FETCH) for name in options.OPTION_NAMES)
+    only_navigate, only_pick = (options.make_option(name, FETCH, start_anywhere=False) for name in options.OPTION_NAMES)
     far, near, holding = readings(path_length=2.0), readings(in_reach=1), readings(path_length=2.0, is_holding=1)
     assert [navigate.is_done(o) for o in (far, near)] == [False, True]
-    assert [navigate.can_start(o) for o in (far, holding)] == [True, False]
-    assert [pick.can_start(o) for o in (far, near, holding)] == [False, True, True]
+    assert all(option.can_start(o) for option in (navigate, pick) for o in (far, near, holding))
+    assert [only_navigate.can_start(o) for o in (far, holding)] == [True, False]
+    assert [only_pick.can_start(o) for o in (far, near, holding)] == [False, True, True]
     assert not any(pick.is_done(o) for o in (far, near, holding))
     assert navigate.policy(far).shape == (2, 11)
     with pytest.raises(ValueError, match="dance"):
@@ -106,9 +108,9 @@ def test_initiation_and_termination():
 
 @pytest.mark.parametrize("reach", [0, 1])
 @pytest.mark.parametrize("holding", [0, 1])
-def test_one_option_alone_can_act_so_that_every_answer_advises_the_same(reach, holding):
+def test_restricted_options_leave_one_so_that_every_answer_advises_the_same(reach, holding):
     state = readings(path_length=2.0, in_reach=reach, is_holding=holding)
-    both = [options.make_option(name, FETCH) for name in options.OPTION_NAMES]
+    both = [options.make_option(name, FETCH, start_anywhere=False) for name in options.OPTION_NAMES]
     assert sum(option.can_start(state) and not option.is_done(state) for option in both) == 1
 
 

@@ -44,7 +44,7 @@ def env(request):
 
 def follow_the_script(env, seed):
     """Play an episode with the means of the scripted options."""
-    navigate, pick = (options.make_option(name, env.arm) for name in options.OPTION_NAMES)
+    navigate, pick = (options.make_option(name, env.arm, start_anywhere=False) for name in options.OPTION_NAMES)
     observation, _ = env.reset(seed=seed)
     observations, rewards, ended = [observation], [], False
     while not ended:

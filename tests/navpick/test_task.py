@@ -22,6 +22,7 @@ from teacher import NO_PLAN, EveryOption, Teacher, read_replies
 from tests.navpick.readings import readings
 
 TASK = open_task(configure({"env": "habitat-navpick"}))
+RESTRICTED = open_task(configure({"env": "habitat-navpick", "start_anywhere": False}))
 KINDS = [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "paper")) for kind in STUDENTS]
 
 
@@ -76,11 +77,10 @@ def test_plans_of_the_robot(answer, plan):
 
 
 @pytest.mark.parametrize(
-    ("anywhere", "far", "holding"),
-    [(False, {"navigate": 1.0}, {"pick": 1.0}), (True, *[{"navigate": 0.7, "pick": 0.3}] * 2)],
+    ("task", "far", "holding"),
+    [(TASK, *[{"navigate": 0.7, "pick": 0.3}] * 2), (RESTRICTED, {"navigate": 1.0}, {"pick": 1.0})],
 )
-def test_the_llm_chooses_only_where_options_can_start_anywhere(anywhere, far, holding):
-    task = open_task(configure({"env": "habitat-navpick", "start_anywhere": anywhere}))
+def test_the_llm_chooses_only_where_options_can_start_anywhere(task, far, holding):
     teacher = Teacher(lambda _: {"navigate": 0.7, "pick": 0.3}, task.describe, task.make_option, None)
     there = {"path_length": 2.0}
     assert teacher.option_probabilities(readings(**there)) == pytest.approx(far)
@@ -88,9 +88,9 @@ def test_the_llm_chooses_only_where_options_can_start_anywhere(anywhere, far, ho
     assert teacher.option_probabilities(readings(in_reach=1)) == pytest.approx({"pick": 1.0})  # navigate is done
 
 
-def test_the_control_is_the_llms_teacher_in_every_state():
-    control = open_task(configure({"env": "habitat-navpick", "teacher_mode": "uniform"}))
-    both = [Teacher(make_query(t), t.describe, t.make_option, None) for t in (TASK, control)]
+def test_with_restricted_options_the_control_is_the_llms_teacher_in_every_state():
+    control = open_task(configure({"env": "habitat-navpick", "start_anywhere": False, "teacher_mode": "uniform"}))
+    both = [Teacher(make_query(t), t.describe, t.make_option, None) for t in (RESTRICTED, control)]
     for near, target, others, holding in itertools.product((0, 1), repeat=4):
         seen = {"sees_target": target, "sees_others": others}
         state = readings(path_length=2.0, in_reach=near, is_holding=holding, **seen)
@@ -101,7 +101,7 @@ def test_the_control_is_the_llms_teacher_in_every_state():
 
 def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
     shares = {"navigate, pick": 0.75, "pick": 0.2, "sing": 0.05}
-    teacher = Teacher(lambda _: shares, lambda _: "a state", TASK.make_option, None)
+    teacher = Teacher(lambda _: shares, lambda _: "a state", RESTRICTED.make_option, None)
     far, near = (
         readings(obj_start_gps_compass=(2.0, 0.0), corner_distance=1.0, path_length=1.0),
         readings(obj_start_gps_compass=(0.6, 0.0)),
@@ -111,7 +111,7 @@ def test_gaussian_options_stay_apart_in_the_advice_and_the_batch():
     assert teacher(near).prior.tolist() == [1.0]  # navigate is done, pick acts in both plans
     nobody = Teacher(lambda _: {"sing": 1.0}, lambda _: "", TASK.make_option, None)(far)
     assert len(nobody.prior) == 0
-    every = EveryOption(lambda _: list(options.OPTION_NAMES), lambda _: "", TASK.make_option, None)(far)
+    every = EveryOption(lambda _: list(options.OPTION_NAMES), lambda _: "", RESTRICTED.make_option, None)(far)
     assert every.prior.tolist() == [1.0, 0.0]
     stacked, policies = train.stack_advice([teacher(far), nobody, every], TASK)
     assert stacked.tolist() == [[1, 0], [0, 0], [1, 0]]
