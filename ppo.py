@@ -288,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     env = gym.make("CartPole-v1")
     body = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
     student = Student(body, 64, nn.Linear(64, 2), nn.Linear(64, 1))
-    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     steps = 0
     for iteration in range(200):
         rows = []

@@ -31,11 +31,12 @@ def percentiles(repeated: np.ndarray) -> Interval:
 def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[list[np.ndarray]], np.ndarray]) -> Interval:
     """Return the 95 % percentile interval of a statistic of samples, each resampled by itself along its first axis.
 
-    strata: the seeds of each task, say.  statistic: of such samples; a number, or an array for a band.
+    strata: the seeds of each task, say, (n, ...).  statistic: of all repeats at once, (repeats, n, ...) a stratum; to
+    (repeats,), or (repeats, ...) for a band.
     """
     rng = np.random.default_rng(0)
-    repeated = [statistic([own[rng.integers(len(own), size=len(own))] for own in strata]) for _ in range(REPEATS)]
-    return percentiles(np.array(repeated))
+    drawn = [[rng.integers(len(own), size=len(own)) for own in strata] for _ in range(REPEATS)]
+    return percentiles(statistic([own[np.stack(picked)] for own, picked in zip(strata, zip(*drawn))]))
 
 
 def two_level_interval(rooms_of_seeds: Sequence[np.ndarray]) -> Interval:
@@ -57,16 +58,19 @@ def improvement(tasks: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, 
     """
 
     def statistic(samples: list[np.ndarray]) -> np.ndarray:
-        pairs = [x[:, None] - y for x, y in zip(samples[::2], samples[1::2])]
-        return np.mean([np.mean((gaps > 0) + 0.5 * (gaps == 0)) for gaps in pairs])
+        pairs = [x[..., :, None] - y[..., None, :] for x, y in zip(samples[::2], samples[1::2])]
+        return np.mean([np.mean((gaps > 0) + 0.5 * (gaps == 0), axis=(-2, -1)) for gaps in pairs], axis=0)
 
     strata = [kind for task in tasks for kind in task]
     return float(statistic(strata)), bootstrap(strata, statistic)
 
 
 def profile(strata: Sequence[np.ndarray], heights: np.ndarray) -> np.ndarray:
-    """Return the performance profile: the share of runs above each height, every task counting the same."""
-    return np.mean([(own[:, None] > heights).mean(0) for own in strata], axis=0)
+    """Return the performance profile: the share of runs above each height, every task counting the same.
+
+    strata: the runs of each task, (..., n).
+    """
+    return np.mean([(own[..., None] > heights).mean(-2) for own in strata], axis=0)
 
 
 # ------------------------------------------------------------------------------------------------------------- verdicts

@@ -101,9 +101,9 @@ class Cells(NamedTuple):
             numbers = [row[name] or np.inf for row in rows if row["steps"]]
         else:
             numbers = column(rows, name)
-        middle: Callable[[Any], Any] = np.median if name.startswith("steps") else np.mean
+        middle: Callable[..., Any] = np.median if name.startswith("steps") else np.mean
         enough = len(numbers) >= FEWEST
-        interval = bootstrap([np.array(numbers)], lambda samples: middle(samples[0])) if enough else None
+        interval = bootstrap([np.array(numbers)], lambda samples: middle(samples[0], axis=1)) if enough else None
         never = np.isinf(numbers).sum() if enough else 0
         note = f" ({never} of {len(numbers)} never)" if never else ""
         return format_cell(numbers, name, middle, interval) + note
@@ -240,7 +240,8 @@ def aggregate_table(cells: Cells, groups: Sequence[Group]) -> str:
         for name, pairs in kinds.items():
             strata = [theirs for _, theirs in pairs]
             middle = float(iqm(np.concatenate(strata)))
-            interval = bootstrap(strata, lambda samples: iqm(np.concatenate(samples))) if fewest >= FEWEST else None
+            enough = fewest >= FEWEST
+            interval = bootstrap(strata, lambda samples: iqm(np.concatenate(samples, 1), 1)) if enough else None
             texts.append(format_cell([middle], name, np.mean, interval))
             if arm == "llm4teach" or fewest < FEWEST:
                 texts.append("-")

@@ -24,9 +24,8 @@ from harness.find import BUILT_IN
         ("teacher.py", ["show", str(ROOT / "replies" / "LavaDoorKey.jsonl")], r"holds nothing\.\n +100.0%  explore"),
         ("teacher.py", [], r"^(The agent stands in cell \d of 0 to 4\.  pi_T: left \d\.\d\d, right \d\.\d\d\n){5}$"),
         ("nets.py", [], r"small +23,836 weights\npaper +843,576 weights\nmlp "),
-        ("ppo.py", [], r"solved\n$"),
     ],
-    ids=["annealing", "envs", "options", "options-gif", "show", "teacher", "nets", "ppo"],
+    ids=["annealing", "envs", "options", "options-gif", "show", "teacher", "nets"],
 )
 def test_demo(script, arguments, says, tmp_path):
     command = [sys.executable, str(ROOT / script), *arguments]

@@ -29,14 +29,14 @@ def test_percentiles_of_infinite_numbers():
 
 
 def test_a_bootstrap_of_equal_numbers_is_a_point_and_one_of_two_values_holds_both():
-    assert bootstrap([np.full(5, 3.0)], lambda samples: samples[0].mean()) == (3.0, 3.0)
-    low, high = bootstrap([np.array([0.0, 1.0] * 50)], lambda samples: samples[0].mean())
+    assert bootstrap([np.full(5, 3.0)], lambda samples: samples[0].mean(1)) == (3.0, 3.0)
+    low, high = bootstrap([np.array([0.0, 1.0] * 50)], lambda samples: samples[0].mean(1))
     # The standard error of a mean of 100 coins is 0.05.
     assert (low, high) == (pytest.approx(0.5 - 1.96 * 0.05, abs=0.02), pytest.approx(0.5 + 1.96 * 0.05, abs=0.02))
 
 
 def test_each_stratum_is_resampled_by_itself():
-    low, high = bootstrap([np.zeros(3), np.ones(3)], lambda samples: np.concatenate(samples).mean())
+    low, high = bootstrap([np.zeros(3), np.ones(3)], lambda samples: np.concatenate(samples, 1).mean(1))
     assert (low, high) == (0.5, 0.5)
 
 
