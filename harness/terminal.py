@@ -74,7 +74,7 @@ def run(main: Callable[[], object]) -> None:
         main()
         code = 0
     except SystemExit as error:
-        code = int(error.code or 0)
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)  # a text is printed
         raise
 
 

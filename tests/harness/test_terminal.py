@@ -157,6 +157,7 @@ def test_a_warning_to_the_user_is_one_line_and_one_to_the_programmer_says_where(
         ("print('done')", 0, ""),
         ("raise SystemExit(130)", 130, ""),
         ("raise SystemExit", 0, ""),
+        ("sys.exit('the map has no door')", 1, "the map has no door"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero"),
     ],
 )
