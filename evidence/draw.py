@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evidence.measure import EPISODES
-from evidence.plan import ARMS, BUDGETS, QWEN, TASKS, Group
+from evidence.plan import ARMS, BUDGETS, QWEN, TASKS, Group, place_of
 from evidence.results import CURVE, column
 from evidence.statistics import FEWEST, bootstrap, iqm, profile, two_level_interval
 from evidence.tables import Cells
@@ -131,7 +131,7 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
-    titles = [f"{task.removeprefix('navpick-')}, {scale}" for task in tasks for scale in ("linear", "log")]
+    titles = [f"{place_of(task)}, {scale}" for task in tasks for scale in ("linear", "log")]
     note = (
         f"{describe(cells, groups)}; a point: {EPISODES} training episodes; thin lines: single seeds\n"
         "line: interquartile mean, band: 95 % bootstrap; a run that has ended goes on with its last point\n"

@@ -53,6 +53,7 @@ BUDGETS = {
     ),
 }  # fmt: skip
 HABITAT_HORIZON = 300_000
+NAV_PICK = "navpick-"  # before the place, in the name of a task of Fig. 6
 
 
 class Group(NamedTuple):
@@ -166,35 +167,34 @@ def habitat_groups(budget: Budget) -> list[Group]:
     options make the shortest ones: there lambda falls in fewer steps, else the teacher would stay to the end.
 
     Plain PPO uses no options, and the LLM alone trains no student: they are not run again where only that differs. In
-    places that are called restricted one option alone can act in each state, so that the control is the LLM's very run.
+    places that are called restricted one option alone can act in each state, so that the control is the LLM's very run:
+    the home has it to show that.
     """
-    data, guided = {"habitat_data": "{data}"}, {"student": "guided"}
-    learned, restricted = {"options": "learned"}, {"start_anywhere": False}
+    data, guided, learned = {"habitat_data": "{data}"}, {"student": "guided"}, {"options": "learned"}
     short = {"i1": 120_000, "i2": 150_000}
     taught = {"hierarchical", "uniform", "llm4teach"}
-    places: dict[str, tuple[dict[str, Any], set[str]]] = {  # settings, and what is run there
-        "navpick-home": ({}, set(ARMS)),
-        "navpick-home-restricted": (restricted, set(ARMS) - {"ppo"}),
-        "navpick-home-learned": (learned, taught),
-        "navpick-home-learned-restricted": ({**learned, **restricted}, {"llm4teach"}),
-        "navpick-replicacad": (data, set(ARMS)),
-        "navpick-replicacad-restricted": ({**data, **restricted}, {"llm-only", "llm4teach"}),
-        "navpick-replicacad-guided": ({**data, **guided}, {"ppo", *taught}),
-        "navpick-replicacad-guided-restricted": ({**data, **guided, **restricted}, {"hierarchical", "llm4teach"}),
-        "navpick-replicacad-learned": ({**data, **guided, **learned, **short}, taught),
-        "navpick-replicacad-learned-restricted": (
-            {**data, **guided, **learned, **short, **restricted},
-            {"llm4teach"},
-        ),
+    # Settings, what is run there, and what is run where options are restricted.
+    places: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
+        "home": ({}, set(ARMS), set(ARMS) - {"ppo"}),
+        "home-learned": (learned, taught, {"llm4teach"}),
+        "replicacad": (data, set(ARMS), {"llm-only", "llm4teach"}),
+        "replicacad-guided": ({**data, **guided}, {"ppo", *taught}, {"hierarchical", "llm4teach"}),
+        "replicacad-learned": ({**data, **guided, **learned, **short}, taught, {"llm4teach"}),
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
     return [
-        Group(place, arm, {**shared, **settings, **method, **fewer.get(arm, {})})
-        for place, (settings, arms) in places.items()
-        for arm, method in ARMS.items()
+        Group(NAV_PICK + place + kind, arm, {**shared, **settings, **restricted, **ARMS[arm], **fewer.get(arm, {})})
+        for place, (settings, *both) in places.items()
+        for kind, restricted, arms in zip(("", "-restricted"), ({}, {"start_anywhere": False}), both)
+        for arm in ARMS
         if arm in arms
     ]
+
+
+def place_of(task: str) -> str:
+    """Return what a table or a picture calls a task: in Nav & Pick the place and what is special there."""
+    return task.removeprefix(NAV_PICK)
 
 
 # ------------------------------------------------------------------------------------------------------------ the runs

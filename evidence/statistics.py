@@ -31,8 +31,8 @@ def percentiles(repeated: np.ndarray) -> Interval:
 def bootstrap(strata: Sequence[np.ndarray], statistic: Callable[[list[np.ndarray]], np.ndarray]) -> Interval:
     """Return the 95 % percentile interval of a statistic of samples, each resampled by itself along its first axis.
 
-    strata: the seeds of each task, say, (n, ...).  statistic: of all repeats at once, (repeats, n, ...) a stratum; to
-    (repeats,), or (repeats, ...) for a band.
+    strata: the seeds of each task, say, (n, ...).  statistic: takes all repeats of each stratum at once, an array
+    (repeats, n, ...), and returns a number for each repeat, (repeats,), or the heights of a band, (repeats, ...).
     """
     rng = np.random.default_rng(0)
     drawn = [[rng.integers(len(own), size=len(own)) for own in strata] for _ in range(REPEATS)]
@@ -68,7 +68,7 @@ def improvement(tasks: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, 
 def profile(strata: Sequence[np.ndarray], heights: np.ndarray) -> np.ndarray:
     """Return the performance profile: the share of runs above each height, every task counting the same.
 
-    strata: the runs of each task, (..., n).
+    strata: the runs of each task, (..., n); to (..., len(heights)).
     """
     return np.mean([(own[..., None] > heights).mean(-2) for own in strata], axis=0)
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from evidence.measure import Row
-from evidence.plan import ARMS, TASKS, Group
+from evidence.plan import ARMS, TASKS, Group, place_of
 from evidence.results import EPISODE, Results, column
 from evidence.statistics import (
     FEWEST,
@@ -196,7 +196,7 @@ def places_table(cells: Cells, groups: Sequence[Group]) -> str:
     for place in dict.fromkeys(group.task for group in groups):
         taught = f"{place}-llm4teach"
         teacher = cells.final(taught if cells.rows(taught) else f"{place}-llm-only", "success", "teacher")
-        name = place.removeprefix("navpick-").replace("-", ", ")
+        name = place_of(place).replace("-", ", ")
         lines.append([name, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
     paper = open_task(default_config(groups[0].settings["env"])).paper
     told = [f"{paper[arm][2]:.1%}" if arm in paper else "-" for arm in ("llm-only", *arms)]
@@ -236,14 +236,13 @@ def aggregate_table(cells: Cells, groups: Sequence[Group]) -> str:
         fewest = min(len(own) for pairs in kinds.values() for pair in pairs for own in pair)
         if not fewest:
             continue
-        texts = []
+        texts, enough = [], fewest >= FEWEST
         for name, pairs in kinds.items():
             strata = [theirs for _, theirs in pairs]
             middle = float(iqm(np.concatenate(strata)))
-            enough = fewest >= FEWEST
             interval = bootstrap(strata, lambda samples: iqm(np.concatenate(samples, 1), 1)) if enough else None
             texts.append(format_cell([middle], name, np.mean, interval))
-            if arm == "llm4teach" or fewest < FEWEST:
+            if arm == "llm4teach" or not enough:
                 texts.append("-")
                 continue
             chance, (low, high) = improvement(pairs)

@@ -27,7 +27,7 @@ def test_a_figure_is_drawn(name, seeds, tmp_path, make_results):
         assert figure.height > 500
 
 
-@pytest.mark.parametrize("name", ["fig7", "aggregate"])
+@pytest.mark.parametrize("name", ["fig7", "aggregate", "robustness"])  # each way to draw
 def test_the_same_runs_give_the_same_bytes(name, tmp_path, make_results):
     target, groups = reproduce.TARGETS[name], reproduce.groups_of(name, BUDGETS["default"])
     results = make_results(groups, 5)
