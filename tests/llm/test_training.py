@@ -13,6 +13,8 @@ from llm.query import make_query, reply_book
 from teacher import read_records, read_replies
 from tests.llm.server import FAULTS, KEY, MODES, PROMPT
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def run(tmp_path, name, *more):
     """A short run of train.py with a reply book of its own; the rows of its metrics."""
