@@ -34,8 +34,11 @@ class Budget(NamedTuple):
 
 BUDGETS = {
     "quick": Budget(
-        5, 2, {"iterations": 100, "episodes": 100, "i1": 15, "i2": 50}, 150_000,
-        "Quick budget: 100 iterations of 50 episodes, i1 = 15, i2 = 50, 100 evaluation rooms a seed.",
+        5, 2,
+        {"iterations": 80, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 40},
+        150_000,
+        "Quick budget: 80 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 40, 100 evaluation rooms a "
+        "seed.",
     ),
     "default": Budget(
         10, 10, {"iterations": 200, "episodes": 200, "i1": 15, "i2": 100}, 300_000,
