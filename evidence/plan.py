@@ -186,13 +186,16 @@ def habitat_groups(budget: Budget) -> list[Group]:
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
-    return [
-        Group(NAV_PICK + place + kind, arm, {**shared, **settings, **restricted, **ARMS[arm], **fewer.get(arm, {})})
-        for place, (settings, *both) in places.items()
-        for kind, restricted, arms in zip(("", "-restricted"), ({}, {"start_anywhere": False}), both)
-        for arm in ARMS
-        if arm in arms
-    ]
+    groups = []
+    for place, (settings, arms, restricted_arms) in places.items():
+        for kind, more, own in (("", {}, arms), ("-restricted", {"start_anywhere": False}, restricted_arms)):
+            common = {**shared, **settings, **more}
+            groups += [
+                Group(NAV_PICK + place + kind, arm, {**common, **ARMS[arm], **fewer.get(arm, {})})
+                for arm in ARMS
+                if arm in own
+            ]
+    return groups
 
 
 def place_of(task: str) -> str:
