@@ -35,9 +35,9 @@ class Budget(NamedTuple):
 BUDGETS = {
     "quick": Budget(
         5, 2,
-        {"iterations": 80, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 40},
+        {"iterations": 60, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 30},
         150_000,
-        "Quick budget: 80 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 40, 100 evaluation rooms a "
+        "Quick budget: 60 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 30, 100 evaluation rooms a "
         "seed.",
     ),
     "default": Budget(
