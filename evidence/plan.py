@@ -35,9 +35,9 @@ class Budget(NamedTuple):
 BUDGETS = {
     "quick": Budget(
         5, 2,
-        {"iterations": 60, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 30},
+        {"iterations": 50, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 25},
         150_000,
-        "Quick budget: 60 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 30, 100 evaluation rooms a "
+        "Quick budget: 50 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 25, 100 evaluation rooms a "
         "seed.",
     ),
     "default": Budget(
