@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.config import Config
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOKS = ROOT / "runs" / "books"  # where evidence.books writes
 TASKS = ("SimpleDoorKey", "LavaDoorKey", "ColoredDoorKey", "DivergedDoorKey")
@@ -29,20 +31,27 @@ class Budget(NamedTuple):
     side_seeds: int  # of everything else
     settings: dict[str, Any]  # of every run
     horizon: int  # environment steps over which the area under a curve is taken
-    description: str
+    title: str
+
+    @property
+    def description(self) -> str:
+        """Describe the budget in a sentence, for the tables."""
+        given = {"num_trajectories": Config.num_trajectories, **self.settings}
+        minibatches = f"minibatches of {given['minibatch_size']}, " if "minibatch_size" in given else ""
+        return (
+            f"{self.title}: {given['iterations']} iterations of {given['num_trajectories']} episodes, {minibatches}"
+            f"i1 = {given['i1']}, i2 = {given['i2']}, {given['episodes']} evaluation rooms a seed."
+        )
 
 
 BUDGETS = {
     "quick": Budget(
         5, 2,
         {"iterations": 50, "episodes": 100, "num_trajectories": 25, "minibatch_size": 128, "i1": 15, "i2": 25},
-        150_000,
-        "Quick budget: 50 iterations of 25 episodes, minibatches of 128, i1 = 15, i2 = 25, 100 evaluation rooms a "
-        "seed.",
+        150_000, "Quick budget",
     ),
     "default": Budget(
-        10, 10, {"iterations": 200, "episodes": 200, "i1": 15, "i2": 100}, 300_000,
-        "Default budget: 200 iterations of 50 episodes, i1 = 15, i2 = 100, 200 evaluation rooms a seed.",
+        10, 10, {"iterations": 200, "episodes": 200, "i1": 15, "i2": 100}, 300_000, "Default budget",
     ),
     "paper": Budget(
         5, 5,
@@ -50,9 +59,7 @@ BUDGETS = {
             "iterations": 3000, "episodes": 1000, "num_trajectories": 10, "minibatch_size": 128,
             "i1": 1000, "i2": 2000,
         },
-        600_000,
-        "The paper's budget, its Table 1 and schedule: 3000 iterations of 10 episodes, minibatches of 128, i1 = 1000, "
-        "i2 = 2000, 1000 evaluation rooms a seed.",
+        600_000, "The paper's budget, its Table 1 and schedule",
     ),
 }  # fmt: skip
 HABITAT_HORIZON = 300_000
