@@ -152,6 +152,8 @@ def teacher_groups(budget: Budget) -> list[Group]:
         modes = ("soft", "hard", "logprobs") if task == "DivergedDoorKey" else ("soft", "logprobs")
         groups += [doorkey(task, "uniform"), doorkey(task, "llm4teach")]
         groups += [model_group(task, model, mode) for model in (QWEN, SMOLLM) for mode in modes]
+    if budget is BUDGETS["quick"]:
+        return groups  # two seeds cannot tell two recordings apart
     again = str(ROOT / "replies" / "second" / f"{SMOLLM}-soft.jsonl")  # as likely a recording as the first
     return [*groups, doorkey("ColoredDoorKey", f"{SMOLLM}-soft-again", method="llm4teach", replies=again)]
 
