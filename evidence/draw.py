@@ -132,9 +132,12 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
     titles = [f"{place_of(task)}, {scale}" for task in tasks for scale in ("linear", "log")]
+    kinds = {True: "line: interquartile mean, band: 95 % bootstrap", False: "thin lines: single seeds"}
+    drawn = {len(cells.rows(group)) >= FEWEST for group in groups if group.arm in STYLES}
+    curves = "; ".join(kinds[enough] for enough in kinds if enough in drawn)
     note = (
-        f"{describe(cells, groups)}; a point: {EPISODES} training episodes; thin lines: single seeds\n"
-        "line: interquartile mean, band: 95 % bootstrap; a run that has ended goes on with its last point\n"
+        f"{describe(cells, groups)}; a point: {EPISODES} training episodes\n"
+        f"{curves}; a run that has ended goes on with its last point\n"
         "at the right and grey: evaluation rooms, students full, teachers empty"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:

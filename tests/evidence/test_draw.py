@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import reproduce
+from evidence import draw
 from evidence.draw import align_curves
 from evidence.plan import BUDGETS
 from evidence.tables import Cells
@@ -25,6 +26,29 @@ def test_a_figure_is_drawn(name, seeds, tmp_path, make_results):
     with Image.open(tmp_path / f"{name}.png") as figure:
         assert figure.width == 1200
         assert figure.height > 500
+
+
+@pytest.mark.parametrize(
+    ("few", "enough", "thin", "bands"),
+    [([], ["ppo", "uniform"], False, True), (["ppo", "uniform"], [], True, False), (["ppo"], ["uniform"], True, True)],
+)
+def test_the_note_in_a_picture_names_the_lines_that_are_in_it(
+    few, enough, thin, bands, tmp_path, make_results, monkeypatch
+):
+    notes = []
+
+    def open_figure(path, titles, note, *axes):
+        notes.append(note)
+        return open_truly(path, titles, note, *axes)
+
+    open_truly = draw.open_figure
+    monkeypatch.setattr(draw, "open_figure", open_figure)
+    task = [group for group in reproduce.groups_of("fig3", BUDGETS["default"]) if group.task == "SimpleDoorKey"]
+    make_results([group for group in task if group.arm in few], 2)
+    results = make_results([group for group in task if group.arm in enough], 5)
+    draw.draw_tasks(tmp_path / "fig3", Cells(results, "default"), task)
+    assert ("thin lines: single seeds" in notes[0]) == thin
+    assert ("interquartile mean" in notes[0]) == bands
 
 
 @pytest.mark.parametrize("name", ["fig7", "aggregate", "robustness"])  # each way to draw
