@@ -51,7 +51,9 @@ def open_figure(
         panels = figure.subplots(lines, 2, sharey=sharey, squeeze=False)
         for panel, title in zip(panels.flat, titles):
             panel.set_title(title)
-        yield list(panels.flat)
+        for panel in panels.flat[len(titles) :]:
+            panel.set_axis_off()
+        yield list(panels.flat[: len(titles)])
         named = {}
         for panel in panels.flat:
             named.update({label: handle for handle, label in zip(*panel.get_legend_handles_labels())})
@@ -125,13 +127,17 @@ def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return mean, *(two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean))
 
 
-def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) -> None:
-    """Draw a column of training over environment steps: for each task a panel with linear steps, and one with log."""
+def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, log_too: bool = True) -> None:
+    """Draw a column of training over environment steps: a panel for each task, and with `log_too` one with their log.
+
+    That is for curves that spread so far that some would not be seen beside the others.
+    """
     from matplotlib.ticker import EngFormatter
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
-    titles = [f"{place_of(task)}, {scale}" for task in tasks for scale in ("linear", "log")]
+    scales = (", linear", ", log") if log_too else ("",)
+    titles = [place_of(task) + scale for task in tasks for scale in scales]
     kinds = {True: "line: interquartile mean, band: 95 % bootstrap", False: "thin lines: single seeds"}
     drawn = {len(cells.rows(group)) >= FEWEST for group in groups if group.arm in STYLES}
     curves = "; ".join(kinds[enough] for enough in kinds if enough in drawn)
@@ -141,19 +147,19 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str) ->
         "at the right and grey: evaluation rooms, students full, teachers empty"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
-        for task, linear, log in zip(tasks, panels[::2], panels[1::2]):
+        for task, own in zip(tasks, np.reshape(panels, (len(tasks), len(scales)))):
             students = [group for group in groups if group.task == task and group.arm in STYLES]
-            end = max(draw_curve((linear, log), cells, group, name) for group in students)
+            end = max(draw_curve(own, cells, group, name) for group in students)
             for place, group in enumerate(students, start=1):
                 for actor in ("student", "teacher"):
-                    draw_score(linear, end * (1 + 0.04 * place), cells, group, name, actor)
-            draw_teacher((linear, log), cells, [group for group in groups if group.task == task], name)
-            linear.locator_params(axis="x", nbins=5)
-            log.set_xscale("log")
-            linear.xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
-            label_steps(log.xaxis)
-            low = min(0.0, linear.get_ylim()[0]) if name == "return" and task not in TASKS else -0.03
-            linear.set_ylim(low, max(1.03, linear.get_ylim()[1]) if task not in TASKS else 1.03)
+                    draw_score(own[0], end * (1 + 0.04 * place), cells, group, name, actor)
+            draw_teacher(own, cells, [group for group in groups if group.task == task], name)
+            own[0].locator_params(axis="x", nbins=5)
+            own[0].xaxis.set_major_formatter(EngFormatter(sep=""))  # 100k
+            own[0].set_ylim(-0.03, 1.03)
+            for log in own[1:]:
+                log.set_xscale("log")
+                label_steps(log.xaxis)
 
 
 def label_steps(axis: Any) -> None:
@@ -177,6 +183,7 @@ def draw_teacher(panels: Sequence[Any], cells: Cells, groups: Sequence[Group], n
 
 draw_tasks = partial(draw_curves, name="return")
 draw_groups = partial(draw_curves, name="success")
+draw_places = partial(draw_curves, name="success", log_too=False)
 
 
 # --------------------------------------------------------------------------------------------------- profiles, teachers
