@@ -20,14 +20,15 @@ class Claim(NamedTuple):
     arm: str
     name: str  # the column compared
     relation: str  # that would confirm it: higher, lower or level
-    second: str | float  # the other arm on the same task, or a number
+    second: str | float  # the other arm on the same task, TEACHER, or a number
 
 
 SIMPLE, COLORED, DIVERGED = TASKS[:1], TASKS[2:3], TASKS[3:]
 # With scripted options and with learned ones, that start in any state or in some.
 HOME = ("navpick-home", "navpick-home-restricted")
-LEARNED = ("navpick-home-learned", "navpick-home-learned-restricted")
+LEARNED = ("navpick-home-learned", "navpick-home-learned-restricted", "navpick-replicacad-learned")
 STEPS = "steps_to_90"
+TEACHER = "its teacher"  # the LLM alone, in the rooms of the runs that it taught
 
 # Section 4 and A.7, in the sense of their words. Thresholds of ours: a method that struggles or does not succeed opens
 # less than half of the doors, one that succeeds more; nearly 100 % is more than 95 %.
@@ -86,7 +87,7 @@ PAPER = (
     Claim("4.2.2", "and than hierarchical RL", HOME + LEARNED, "llm4teach", STEPS, "lower", "hierarchical"),
     Claim(
         "4.2.2", "LLM4Teach succeeds more often than LLM soly",
-        HOME + LEARNED, "llm4teach", "success", "higher", "llm-only",
+        HOME + LEARNED, "llm4teach", "success", "higher", TEACHER,
     ),
 )  # fmt: skip
 
@@ -155,6 +156,10 @@ def compare(cells: Cells, claim: Claim, task: str) -> tuple[Comparison, str]:
     show = cells.learning if claim.name in (STEPS, "auc_success") else cells.final
     first, second = f"{task}-{claim.arm}", claim.second
     text = show(first, claim.name) + " against "
+    if second == TEACHER:
+        alone = cells.sample(first, f"teacher_{claim.name}")
+        comparison = Comparison(cells.sample(first, claim.name), alone, MARGINS[kind_of(claim.name)])
+        return comparison, text + cells.final(first, claim.name, "teacher")
     if isinstance(second, str):
         second = f"{task}-{second}"
         return cells.compare(first, second, claim.name), text + show(second, claim.name)

@@ -189,9 +189,9 @@ def habitat_groups(budget: Budget) -> list[Group]:
     places: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         "home": ({}, set(ARMS), set(ARMS) - {"ppo"}),
         "home-learned": (learned, taught, {"llm4teach"}),
-        "replicacad": (data, set(ARMS), {"llm-only", "llm4teach"}),
+        "replicacad": (data, set(ARMS), set()),
         "replicacad-guided": ({**data, **guided}, {"ppo", *taught}, {"hierarchical", "llm4teach"}),
-        "replicacad-learned": ({**data, **guided, **learned, **short}, taught, {"llm4teach"}),
+        "replicacad-learned": ({**data, **guided, **learned, **short}, taught, set()),
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}

@@ -24,7 +24,7 @@ from harness.provenance import read_provenance
 
 
 def is_finished(run: Run, runs_dir: Path) -> bool:
-    """Return whether a run was trained and measured: its eval.json is the last file that it writes."""
+    """Return whether a run was trained and measured: eval.json is the last of the files that its row is made of."""
     return (runs_dir / run.folder / "eval.json").exists()
 
 

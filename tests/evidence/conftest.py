@@ -68,7 +68,8 @@ def add_run(results: Results, run: Run, learns_at: float, rng: np.random.Generat
     results.rows[run.name] = {
         "run": run.name, "budget": run.budget, "group": run.group.name, "task": run.group.task, "arm": run.group.arm,
         "seed": run.settings["seed"], "return": acting[1], "length": acting[2], "success": acting[3],
-        "teacher_return": alone[1] if taught else "", "invalid_share": 0.1 if taught else "",
+        "teacher_return": alone[1] if taught else "", "teacher_success": alone[3] if taught else "",
+        "invalid_share": 0.1 if taught else "",
         "auc_return": success[:50].mean() / 2 if student else "", "auc_success": success[:50].mean() if student else "",
         "steps": steps[-1] if student else "", "horizon": BUDGETS[run.budget].horizon,
         "steps_to_50": learns_at if student and learns_at < 6e5 else "",

@@ -1,7 +1,7 @@
 """The paper's claims and our assertions, judged by results/."""
 
 from evidence.claims import OWN, PAPER, assertions_table, claims_table, judge_claims
-from evidence.plan import ARMS, TASKS, doorkey
+from evidence.plan import ARMS, BUDGETS, TASKS, doorkey, habitat_groups
 from evidence.results import Results
 
 GROUPS = [doorkey(task, arm) for task in TASKS for arm in ARMS]
@@ -33,6 +33,23 @@ def test_a_method_that_never_learns_needs_more_steps(make_results):
 
 def test_few_seeds_are_no_verdict(make_results):
     assert set(outcomes(make_results(GROUPS, 4)).values()) == {"few seeds"}
+
+
+def test_a_taught_student_is_compared_with_its_teacher_in_the_same_rooms(make_results):
+    """Where options are learned the LLM alone has no runs of its own."""
+    taught = [group for group in habitat_groups(BUDGETS["default"]) if group.arm == "llm4teach"]
+    words = "LLM4Teach succeeds more often than LLM soly"
+    results = make_results(taught, 5)
+    judged = {task: (outcome, numbers) for _, said, task, _, outcome, numbers in judge_claims(results, PAPER)
+              if said == words}  # fmt: skip
+    assert {"navpick-home-learned", "navpick-replicacad-learned"} <= set(judged)
+    for row in results.rows.values():
+        row["success"], row["teacher_success"] = row["teacher_success"], row["success"]
+    turned = {task: outcome for _, said, task, _, outcome, _ in judge_claims(results, PAPER) if said == words}
+    for task, (outcome, numbers) in judged.items():
+        assert (outcome, turned[task]) == ("confirmed", "refuted: lower")
+        student, teacher = (float(part.split(" ")[0]) for part in numbers.split(" against "))
+        assert student > 90 > 70 > teacher
 
 
 def test_the_quick_budget_speaks_where_no_other_does(make_results, tmp_path):
