@@ -155,18 +155,15 @@ def compare(cells: Cells, claim: Claim, task: str) -> tuple[Comparison, str]:
     """Return what a claim compares on a task, and the same as a text."""
     show = cells.learning if claim.name in (STEPS, "auc_success") else cells.final
     first, second = f"{task}-{claim.arm}", claim.second
-    text = show(first, claim.name) + " against "
     if second == TEACHER:
-        alone = cells.sample(first, f"teacher_{claim.name}")
-        comparison = Comparison(cells.sample(first, claim.name), alone, MARGINS[kind_of(claim.name)])
-        return comparison, text + cells.final(first, claim.name, "teacher")
-    if isinstance(second, str):
-        second = f"{task}-{second}"
-        return cells.compare(first, second, claim.name), text + show(second, claim.name)
-    scale, _, unit = FORMATS[kind_of(claim.name)]
-    known = Sample([second], error=0.0)
-    comparison = Comparison(cells.sample(first, claim.name), known, MARGINS[kind_of(claim.name)])
-    return comparison, text + f"{second * scale:g}{unit}"
+        theirs, told = cells.sample(first, f"teacher_{claim.name}"), cells.final(first, claim.name, "teacher")
+    elif isinstance(second, str):
+        theirs, told = cells.sample(f"{task}-{second}", claim.name), show(f"{task}-{second}", claim.name)
+    else:
+        scale, _, unit = FORMATS[kind_of(claim.name)]
+        theirs, told = Sample([second], error=0.0), f"{second * scale:g}{unit}"
+    comparison = Comparison(cells.sample(first, claim.name), theirs, MARGINS[kind_of(claim.name)])
+    return comparison, f"{show(first, claim.name)} against {told}"
 
 
 def claims_table(results: Results) -> str:

@@ -128,9 +128,9 @@ def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
 
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, log_too: bool = True) -> None:
-    """Draw a column of training over environment steps: a panel for each task, and with `log_too` one with their log.
+    """Draw the training curves of a column over environment steps: a panel with linear steps for each task.
 
-    That is for curves that spread so far that some would not be seen beside the others.
+    With `log_too` a second panel has logarithmic steps, on which a method that learns early can be told from the axis.
     """
     from matplotlib.ticker import EngFormatter
 

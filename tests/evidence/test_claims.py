@@ -36,7 +36,7 @@ def test_few_seeds_are_no_verdict(make_results):
 
 
 def test_a_taught_student_is_compared_with_its_teacher_in_the_same_rooms(make_results):
-    """Where options are learned the LLM alone has no runs of its own."""
+    """Read the teacher's score from its students' runs: with learned options the LLM alone has no others."""
     taught = [group for group in habitat_groups(BUDGETS["default"]) if group.arm == "llm4teach"]
     words = "LLM4Teach succeeds more often than LLM soly"
     results = make_results(taught, 5)

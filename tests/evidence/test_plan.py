@@ -3,7 +3,7 @@
 import pytest
 
 import reproduce
-from evidence.plan import ARMS, BOOKS, BUDGETS, TASKS, find_horizon, main_groups, plan_runs
+from evidence.plan import ARMS, BOOKS, BUDGETS, TASKS, find_horizon, main_groups, plan_runs, teacher_groups
 from evidence.runs import flags
 from harness.config import parse
 
@@ -38,6 +38,11 @@ def test_a_faulty_run_has_a_book_of_its_own():
     runs = [run for run in plan_runs("default", groups, 3) if "replies" in run.settings]
     assert {run.settings["replies"] for run in runs} >= {str(BOOKS / f"flipped-25-{seed}.jsonl") for seed in range(3)}
     assert len({run.settings["replies"] for run in runs}) == len(runs)
+
+
+def test_two_seeds_do_not_compare_two_recordings():
+    arms = {name: {group.arm for group in teacher_groups(budget)} for name, budget in BUDGETS.items()}
+    assert arms["default"] - arms["quick"] == {"smollm2-135m-soft-again"}
 
 
 def test_a_data_set_that_is_not_given_is_left_out(tmp_path):
