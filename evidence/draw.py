@@ -144,7 +144,7 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, lo
     note = (
         f"{describe(cells, groups)}; a point: {EPISODES} training episodes\n"
         f"{curves}; a run that has ended goes on with its last point\n"
-        "evaluation rooms: marks at the right, students full, teachers empty; teacher alone"
+        "in evaluation rooms: the marks at the right (students full, teachers empty) and the teacher alone"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
         for task, own in zip(tasks, np.reshape(panels, (len(tasks), len(scales)))):
