@@ -183,28 +183,25 @@ def habitat_groups(budget: Budget) -> list[Group]:
     the home has it to show that.
     """
     data, guided, learned = {"habitat_data": "{data}"}, {"student": "guided"}, {"options": "learned"}
-    short = {"i1": 120_000, "i2": 150_000}
+    restricted, short = {"start_anywhere": False}, {"i1": 120_000, "i2": 150_000}
     taught = {"hierarchical", "uniform", "llm4teach"}
-    # Settings, what is run there, and what is run where options are restricted.
-    places: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
-        "home": ({}, set(ARMS), set(ARMS) - {"ppo"}),
-        "home-learned": (learned, taught, {"llm4teach"}),
-        "replicacad": (data, set(ARMS), set()),
-        "replicacad-guided": ({**data, **guided}, {"ppo", *taught}, {"hierarchical", "llm4teach"}),
-        "replicacad-learned": ({**data, **guided, **learned, **short}, taught, set()),
+    places: dict[str, tuple[dict[str, Any], set[str]]] = {
+        "home": ({}, set(ARMS)),
+        "home-restricted": (restricted, set(ARMS) - {"ppo"}),
+        "home-learned": (learned, taught),
+        "home-learned-restricted": ({**learned, **restricted}, {"llm4teach"}),
+        "replicacad": (data, set(ARMS)),
+        "replicacad-guided": ({**data, **guided}, {"ppo", *taught}),
+        "replicacad-learned": ({**data, **guided, **learned, **short}, taught),
     }
     shared: dict[str, Any] = {"env": "habitat-navpick", "workers": 1}
     fewer: dict[str, dict[str, Any]] = {"ppo": {"iterations": 58}}
-    groups = []
-    for place, (settings, arms, restricted_arms) in places.items():
-        for kind, more, own in (("", {}, arms), ("-restricted", {"start_anywhere": False}, restricted_arms)):
-            common = {**shared, **settings, **more}
-            groups += [
-                Group(NAV_PICK + place + kind, arm, {**common, **ARMS[arm], **fewer.get(arm, {})})
-                for arm in ARMS
-                if arm in own
-            ]
-    return groups
+    return [
+        Group(NAV_PICK + place, arm, {**shared, **settings, **ARMS[arm], **fewer.get(arm, {})})
+        for place, (settings, arms) in places.items()
+        for arm in ARMS
+        if arm in arms
+    ]
 
 
 def place_of(task: str) -> str:
