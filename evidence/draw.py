@@ -13,7 +13,7 @@ import numpy as np
 from evidence.measure import EPISODES
 from evidence.plan import ARMS, BUDGETS, QWEN, TASKS, Group, place_of
 from evidence.results import CURVE, column
-from evidence.statistics import FEWEST, bootstrap, iqm, profile, two_level_interval
+from evidence.statistics import FEWEST, Interval, bootstrap, iqm, profile, two_level_interval
 from evidence.tables import Cells
 from harness.files import atomically
 
@@ -111,20 +111,19 @@ def align_curves(curves: Sequence[np.ndarray], name: str) -> tuple[np.ndarray, n
 
 def draw_score(panel: Any, at: float, cells: Cells, group: Group, name: str, actor: str) -> None:
     """Draw the score in the evaluation rooms beside the curves: the mark of a student is full, of its teacher empty."""
-    rooms = cells.rooms(group, name, actor)
-    if rooms:
-        mean, low, high = find_interval(rooms)
-        color, _, mark = STYLES[group.arm]
-        panel.errorbar(
-            at, mean, [[mean - low], [high - mean]], color=color, marker=mark, markersize=9, capsize=4,
-            markerfacecolor=color if actor == "student" else "white",
-        )  # fmt: skip
+    heights, interval = summarize_rooms(cells.rooms(group, name, actor))
+    color, _, mark = STYLES[group.arm]
+    error = None if interval is None else np.abs(np.subtract(interval, heights))[:, None]
+    panel.errorbar(
+        [at] * len(heights), heights, error, color=color, linestyle="", marker=mark, markersize=9, capsize=4,
+        markerfacecolor=color if actor == "student" else "white",
+    )  # fmt: skip
 
 
-def find_interval(rooms: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """Return the mean over seeds and rooms and the ends of its interval, which with few seeds are the mean itself."""
-    mean = float(np.mean([own.mean() for own in rooms]))
-    return mean, *(two_level_interval(rooms) if len(rooms) >= FEWEST else (mean, mean))
+def summarize_rooms(rooms: Sequence[np.ndarray]) -> tuple[list[float], Interval | None]:
+    """Return the mean over seeds and rooms and its interval, or of few seeds the mean of each and no interval."""
+    means = [float(own.mean()) for own in rooms]
+    return ([float(np.mean(means))], two_level_interval(rooms)) if len(rooms) >= FEWEST else (means, None)
 
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, log_too: bool = True) -> None:
@@ -172,13 +171,15 @@ def label_steps(axis: Any) -> None:
 
 
 def draw_teacher(panels: Sequence[Any], cells: Cells, groups: Sequence[Group], name: str) -> None:
-    """Draw the paper's LLM alone, in the evaluation rooms, as a band over the same axis: it does not learn."""
+    """Draw the LLM alone, which does not learn, in the evaluation rooms: a line with its band, or one of each seed."""
     taught = [group for group in groups if group.arm in ("llm-only", "llm4teach")]
     if taught:
-        mean, low, high = find_interval(cells.rooms(taught[0], name, "teacher"))
+        heights, interval = summarize_rooms(cells.rooms(taught[0], name, "teacher"))
         for panel in panels:
-            panel.axhspan(low, high, color=TEACHER, alpha=0.15, linewidth=0)
-            panel.axhline(mean, color=TEACHER, linestyle=(0, (5, 3)), linewidth=1.5, label="teacher alone")
+            if interval:
+                panel.axhspan(*interval, color=TEACHER, alpha=0.15, linewidth=0)
+            for height in heights:
+                panel.axhline(height, color=TEACHER, linestyle=(0, (5, 3)), linewidth=1.5, label="teacher alone")
 
 
 draw_tasks = partial(draw_curves, name="return")
