@@ -128,7 +128,7 @@ def start(run: Run, runs_dir: Path, lock: int) -> subprocess.Popen[bytes]:
     if book.parent == BOOKS and not book.exists():
         write_faulty_book(book)
     settings = ["--resume", str(folder)] if is_begun(folder) else [*flags(run.settings), "--run-dir", str(folder)]
-    with folder.with_suffix(".log").open("ab") as log:
+    with (runs_dir / f"{run.folder}.log").open("ab") as log:  # a model's name may have a dot
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True, pass_fds=(lock,),

@@ -58,7 +58,7 @@ def test_runs_side_by_side_have_a_thread_each(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_is_named(tmp_path):
-    run = planned(device="nowhere", iterations=1)
-    with pytest.raises(InputError, match="quick/x-y-seed0 ended with exit code 2"):
+    run = planned(device="nowhere", iterations=1)._replace(group=Group("x", "model-1.5b", {}))
+    with pytest.raises(InputError, match=r"quick/x-model-1\.5b-seed0 ended with exit code 2"):
         run_unfinished([run], tmp_path, jobs=1)
-    assert "device 'nowhere' cannot be used" in (tmp_path / "x-y-seed0.log").read_text()
+    assert "device 'nowhere' cannot be used" in (tmp_path / "x-model-1.5b-seed0.log").read_text()
