@@ -13,7 +13,7 @@ import numpy as np
 from evidence.measure import EPISODES
 from evidence.plan import ARMS, BUDGETS, QWEN, TASKS, Group, place_of
 from evidence.results import CURVE, column
-from evidence.statistics import FEWEST, Interval, bootstrap, iqm, profile, two_level_interval
+from evidence.statistics import FEWEST, bootstrap, iqm, profile, summarize_rooms
 from evidence.tables import Cells
 from harness.files import atomically
 
@@ -113,17 +113,11 @@ def draw_score(panel: Any, at: float, cells: Cells, group: Group, name: str, act
     """Draw the score in the evaluation rooms beside the curves: the mark of a student is full, of its teacher empty."""
     heights, interval = summarize_rooms(cells.rooms(group, name, actor))
     color, _, mark = STYLES[group.arm]
-    error = None if interval is None else np.abs(np.subtract(interval, heights))[:, None]
+    error = None if interval is None else np.abs(np.subtract(interval, heights))[:, None]  # down and up
     panel.errorbar(
         [at] * len(heights), heights, error, color=color, linestyle="", marker=mark, markersize=9, capsize=4,
         markerfacecolor=color if actor == "student" else "white",
     )  # fmt: skip
-
-
-def summarize_rooms(rooms: Sequence[np.ndarray]) -> tuple[list[float], Interval | None]:
-    """Return the mean over seeds and rooms and its interval, or of few seeds the mean of each and no interval."""
-    means = [float(own.mean()) for own in rooms]
-    return ([float(np.mean(means))], two_level_interval(rooms)) if len(rooms) >= FEWEST else (means, None)
 
 
 def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, log_too: bool = True) -> None:

@@ -51,6 +51,14 @@ def two_level_interval(rooms_of_seeds: Sequence[np.ndarray]) -> Interval:
     return percentiles(means.mean(1))
 
 
+def summarize_rooms(rooms_of_seeds: Sequence[np.ndarray]) -> tuple[list[float], Interval | None]:
+    """Return the mean over seeds and rooms and its interval, or of few seeds the mean of each and no interval."""
+    means = [float(rooms.mean()) for rooms in rooms_of_seeds]
+    if len(means) < FEWEST:
+        return means, None
+    return [float(np.mean(means))], two_level_interval(rooms_of_seeds)
+
+
 def improvement(tasks: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, Interval]:
     """Return P(X > Y), a tie counting half, for a run of each kind on a task drawn at random, and its interval.
 

@@ -19,7 +19,7 @@ from evidence.statistics import (
     improvement,
     iqm,
     judge,
-    two_level_interval,
+    summarize_rooms,
 )
 from harness.config import default_config
 from harness.task import open_task
@@ -89,9 +89,7 @@ class Cells(NamedTuple):
         """
         if not actor:
             actor = "student" if self.rooms(group, name, "student") else "teacher"
-        rooms = self.rooms(group, name, actor)
-        numbers = [float(own.mean()) for own in rooms]
-        interval = two_level_interval(rooms) if len(rooms) >= FEWEST else None
+        numbers, interval = summarize_rooms(self.rooms(group, name, actor))
         return format_cell(numbers, name, np.mean, interval)
 
     def learning(self, group: Group | str, name: str) -> str:

@@ -137,17 +137,15 @@ class Task(ABC):
     def make_student(self, num_teachers: int) -> ppo.Student:
         """Return a new student; by default an MLP on the observation, flattened; raises TaskError if it cannot be."""
         observation_space, action_space = self.spaces
-        try:
-            inputs = spaces.flatdim(observation_space)
-        except (NotImplementedError, ValueError):  # gymnasium's, for spaces that it cannot flatten or does not know
+        if not can_be_flattened(observation_space):
             raise TaskError(
                 f"{self.config.env} observes {observation_space}, which cannot be flattened; an encode and a "
                 "make_student of the task's own can take it"
-            ) from None
+            )
         gaussian = self.num_actions is None
         numbers = int(np.prod(action_space.shape)) if gaussian else int(self.num_actions or 0)
         std = self.config.action_std if gaussian else None
-        return mlp_student(inputs, numbers, num_teachers, std=std)
+        return mlp_student(spaces.flatdim(observation_space), numbers, num_teachers, std=std)
 
     def encode(self, observations: Sequence[Any]) -> np.ndarray:
         """Return observations as one array (B, ...) for the student; by default each is flattened."""
@@ -177,6 +175,15 @@ class Task(ABC):
     def check(self) -> None:
         """Raise InputError where the task cannot be run; by default its essence is tried in one episode."""
         inspect_task(self)
+
+
+def can_be_flattened(space: Any) -> bool:
+    """Return whether gymnasium can flatten a space to a vector of fixed length."""
+    if isinstance(space, spaces.Dict):
+        return all(map(can_be_flattened, space.spaces.values()))
+    if isinstance(space, (spaces.Tuple, spaces.OneOf)):
+        return all(map(can_be_flattened, space.spaces))
+    return isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete, spaces.Text))
 
 
 def open_task(config: Any) -> Task:

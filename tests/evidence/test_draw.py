@@ -51,14 +51,6 @@ def test_the_note_in_a_picture_names_the_lines_that_are_in_it(
     assert ("interquartile mean" in notes[0]) == bands
 
 
-def test_few_seeds_are_drawn_one_by_one_and_more_as_their_mean_with_its_interval():
-    rooms = [np.full(10, k / 10) for k in range(5)]
-    assert draw.summarize_rooms(rooms[:2]) == ([0.0, 0.1], None)
-    (mean,), (low, high) = draw.summarize_rooms(rooms)
-    assert mean == pytest.approx(0.2)
-    assert low < mean < high
-
-
 @pytest.mark.parametrize("name", ["fig7", "aggregate", "robustness"])  # each way to draw
 def test_the_same_runs_give_the_same_bytes(name, tmp_path, make_results):
     target, groups = reproduce.TARGETS[name], reproduce.groups_of(name, BUDGETS["default"])

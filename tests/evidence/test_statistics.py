@@ -15,6 +15,7 @@ from evidence.statistics import (
     p_values,
     percentiles,
     profile,
+    summarize_rooms,
     two_level_interval,
     welch,
 )
@@ -46,6 +47,14 @@ def test_two_levels_hold_the_spread_of_rooms_and_of_seeds():
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(1000), rel=0.15)
     low, high = two_level_interval([np.full(100, float(seed % 2)) for seed in range(10)])  # seeds alone, 10 coins
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(10), rel=0.15)
+
+
+def test_few_seeds_are_shown_one_by_one_and_more_as_their_mean_with_its_interval():
+    rooms = [np.full(10, k / 10) for k in range(5)]
+    assert summarize_rooms(rooms[:2]) == ([0.0, 0.1], None)
+    (mean,), (low, high) = summarize_rooms(rooms)
+    assert mean == pytest.approx(0.2)
+    assert low < mean < high
 
 
 def test_the_probability_of_improvement_counts_pairs_and_halves_ties():
