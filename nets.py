@@ -25,6 +25,7 @@ SYMBOLS = (0, 2, 4, 5, 9)
 DOOR, KEY = 4, 5
 NUM_COLORS = 6
 NO_AGENT = 4  # last plane of the memory, where the agent is not
+NUM_CODES = (11, NUM_COLORS, 3, 5)  # of the memory's planes: object, colour, state of a door, direction of the agent
 
 
 class EgocentricGrid(nn.Module):
@@ -92,17 +93,25 @@ class EgocentricGrid(nn.Module):
 class PaperBody(nn.Module):
     """The body of the published net: three 3 x 3 convolutions over the raw integers of the memory (B, N, N, 4)."""
 
-    def __init__(self) -> None:
-        """23,728 weights: the "24K" that the paper counts."""
+    def __init__(self, one_hot: bool = False) -> None:
+        """23,728 weights: the "24K" that the paper counts.
+
+        one_hot: give the first layer a plane of zeros and ones for each code in place of the integers, which are names
+        of things and no quantities; all else stays, to see what that alone changes.
+        """
         super().__init__()
+        self.one_hot = one_hot
         self.layers = nn.Sequential(
-            nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(sum(NUM_CODES) if one_hot else len(NUM_CODES), 16, 3, padding=1), nn.ReLU(),
             nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
             nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
         )  # fmt: skip
 
     def forward(self, memory: Tensor) -> Tensor:
         """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
+        if self.one_hot:
+            planes = memory.long().unbind(-1)
+            memory = torch.cat([nn.functional.one_hot(plane, n) for plane, n in zip(planes, NUM_CODES)], dim=-1)
         return self.layers(memory.permute(0, 3, 1, 2).float())
 
 
@@ -113,14 +122,17 @@ def small_student(num_actions: int, num_teachers: int = 1, hidden: int = 64) -> 
     return Student(EgocentricGrid(hidden=hidden), hidden, actor, critic, num_teachers)
 
 
-def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> Student:
-    """Return the net of the published code, 843,576 weights with seven actions and one teacher."""
+def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10, one_hot: bool = False) -> Student:
+    """Return the net of the published code, 843,576 weights with seven actions and one teacher.
+
+    one_hot: read the memory's codes one-hot, which the published net does not.
+    """
     features = 64 * size * size
 
     def head(outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, outputs))
 
-    return Student(PaperBody(), features, head(num_actions), head(1), num_teachers)
+    return Student(PaperBody(one_hot), features, head(num_actions), head(1), num_teachers)
 
 
 class FlatBody(nn.Module):

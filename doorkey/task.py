@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, ClassVar
 
@@ -42,6 +43,11 @@ def rename_colors(text: str) -> tuple[str, Callable[[str], str]]:
     )
 
 
+STUDENTS: dict[str, Callable[..., Any]] = {
+    "small": small_student,
+    "paper": paper_student,
+    "paper-one-hot": partial(paper_student, one_hot=True),
+}
 TABLE_3 = ("llm4teach", "llm-only", "hierarchical", "ppo")  # its rows: episode length, return, success
 
 
@@ -52,7 +58,7 @@ class DoorKey:
     config: Any
     defaults: ClassVar = {"options": "paper"}
     option_sets: ClassVar = ("paper", "repaired")
-    students: ClassVar = ("small", "paper")
+    students: ClassVar = tuple(STUDENTS)
     describe = staticmethod(describe)
     canonicalize = staticmethod(rename_colors)
     rules = """\
@@ -130,8 +136,8 @@ Pick up and open work only next to X, so go to X first."""
         return make_option(name, self.config.options)
 
     def make_student(self, num_teachers: int) -> Any:
-        """Return our small net, or the published one."""
-        return {"small": small_student, "paper": paper_student}[self.config.student](NUM_ACTIONS, num_teachers)
+        """Return our small net, the published one, or that with its input one-hot."""
+        return STUDENTS[self.config.student](NUM_ACTIONS, num_teachers)
 
     def plans(self, state: str) -> list[str]:
         """Return what can be done in a state: things are gone to and used, since a plan ends beside them otherwise."""

@@ -159,7 +159,10 @@ def teacher_groups(budget: Budget) -> list[Group]:
 
 
 def student_groups(budget: Budget) -> list[Group]:
-    """Return the groups that ask why plain PPO succeeds: the published net, then what else is ours, one at a time."""
+    """Return the groups that ask why plain PPO succeeds: the published net, then what else is ours, one at a time.
+
+    The published net's own PPO once more with its input one-hot, to see whether that is what it lacks.
+    """
     changes: dict[str, dict[str, Any]] = {
         "paper-net": {"student": "paper"},
         "monte-carlo": {"gae_lambda": 1.0},
@@ -168,7 +171,7 @@ def student_groups(budget: Budget) -> list[Group]:
     groups = [doorkey("SimpleDoorKey", method) for method in ("ppo", "llm4teach")]
     for name, change in changes.items():
         groups += [doorkey(g.task, f"{g.arm}-{name}", method=g.arm, **change) for g in groups[:2]]
-    return groups
+    return [*groups, doorkey("SimpleDoorKey", "ppo-paper-net-one-hot", method="ppo", student="paper-one-hot")]
 
 
 def habitat_groups(budget: Budget) -> list[Group]:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from doorkey.task import STUDENTS
 from envs import NUM_ACTIONS, TASKS
-from nets import EgocentricGrid, mlp_student, paper_student, small_student
-
-STUDENTS = {"small": small_student, "paper": paper_student}
+from nets import EgocentricGrid, PaperBody, mlp_student, paper_student, small_student
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +168,22 @@ def test_paper_student_is_the_published_net():
     student = paper_student(NUM_ACTIONS)
     assert count(student) == 843_576
     assert count(student.body) == 23_728  # the "24K"
+
+
+def test_one_hot_input_of_the_paper_student_tells_every_code_that_a_room_can_show():
+    body = PaperBody(one_hot=True)
+    assert body.layers[0].in_channels == 25  # 11 objects, 6 colours, 3 states, 4 directions and no agent
+    given = []
+    body.layers[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0][0]))
+    memory = random_memory(np.random.default_rng(0))
+    memory[0, 1] = (DOOR, 5, 2, 4)  # a locked grey door
+    body(torch.from_numpy(memory)[None])
+    (planes,) = given
+    assert planes.shape == (25, SIZE, SIZE)
+    assert planes[:, 0, 1].nonzero().flatten().tolist() == [DOOR, 11 + 5, 17 + 2, 20 + 4]
+    starts = np.array([0, 11, 17, 20])
+    for x, y in np.ndindex(SIZE, SIZE):
+        assert planes[:, x, y].nonzero().flatten().tolist() == (starts + memory[x, y]).tolist()
 
 
 @pytest.mark.parametrize("name", STUDENTS)
