@@ -25,7 +25,6 @@ SYMBOLS = (0, 2, 4, 5, 9)
 DOOR, KEY = 4, 5
 NUM_COLORS = 6
 NO_AGENT = 4  # last plane of the memory, where the agent is not
-NUM_CODES = (11, NUM_COLORS, 3, 5)  # of the memory's planes: object, colour, state of a door, direction of the agent
 
 
 class EgocentricGrid(nn.Module):
@@ -71,18 +70,27 @@ class EgocentricGrid(nn.Module):
         self.register_buffer("symbols", torch.tensor(SYMBOLS, dtype=torch.uint8)[:, None], persistent=False)
         self.register_buffer("colors", torch.arange(NUM_COLORS, dtype=torch.uint8)[:, None], persistent=False)
 
-    def forward(self, memory: Tensor) -> Tensor:
-        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
+    def turn(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a memory (B, N, N, 4) as its agent sees it.
+
+        Objects and colours of keys and doors at every offset, both (B, side * side), then the agent's cell and where
+        it looks, (B,).
+        """
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
         kind, color = cells[..., 0], cells[..., 1]
-        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)  # (B,)
-        direction = cells[torch.arange(len(cells)), agent, 3].long()  # (B,)
+        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
+        direction = cells[torch.arange(len(cells)), agent, 3].long()
         offset = self.offsets[agent, direction]  # (B, N * N)
-        turned = memory.new_ones(len(memory), self.side**2)  # 1: empty
-        turned.scatter_(1, offset, kind)
-        colors = torch.full_like(turned, NUM_COLORS)
+        kinds = memory.new_ones(len(memory), self.side**2)  # 1: empty
+        kinds.scatter_(1, offset, kind)
+        colors = torch.full_like(kinds, NUM_COLORS)
         colors.scatter_(1, offset, torch.where((kind == DOOR) | (kind == KEY), color, NUM_COLORS))
-        symbols = (turned[:, None] == self.symbols).float()  # (B, 5, side * side)
+        return kinds, colors, agent, direction
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
+        kinds, colors, _, direction = self.turn(memory)
+        symbols = (kinds[:, None] == self.symbols).float()  # (B, 5, side * side)
         palette = (colors[:, None] == self.colors).float()  # (B, NUM_COLORS, side * side)
         compass = nn.functional.one_hot(direction, 4)
         spread = symbols.sum(-1, keepdim=True).clamp_min(1).sqrt()  # (B, 5, 1)
@@ -93,46 +101,37 @@ class EgocentricGrid(nn.Module):
 class PaperBody(nn.Module):
     """The body of the published net: three 3 x 3 convolutions over the raw integers of the memory (B, N, N, 4)."""
 
-    def __init__(self, one_hot: bool = False) -> None:
-        """23,728 weights: the "24K" that the paper counts.
-
-        one_hot: give the first layer a plane of zeros and ones for each code in place of the integers, which are names
-        of things and no quantities; all else stays, to see what that alone changes.
-        """
+    def __init__(self) -> None:
+        """23,728 weights: the "24K" that the paper counts."""
         super().__init__()
-        self.one_hot = one_hot
         self.layers = nn.Sequential(
-            nn.Conv2d(sum(NUM_CODES) if one_hot else len(NUM_CODES), 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(),
             nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
             nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
         )  # fmt: skip
 
     def forward(self, memory: Tensor) -> Tensor:
         """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
-        if self.one_hot:
-            planes = memory.long().unbind(-1)
-            memory = torch.cat([nn.functional.one_hot(plane, n) for plane, n in zip(planes, NUM_CODES)], dim=-1)
         return self.layers(memory.permute(0, 3, 1, 2).float())
 
 
-def small_student(num_actions: int, num_teachers: int = 1, hidden: int = 64) -> Student:
+def small_student(
+    num_actions: int, num_teachers: int = 1, hidden: int = 64, body: type[EgocentricGrid] = EgocentricGrid
+) -> Student:
     """Return our student for the MiniGrid tasks: the whole net, actor and critic, has 23,836 weights."""
     actor, critic = nn.Linear(hidden, num_actions), nn.Linear(hidden, 1)
     nn.init.orthogonal_(actor.weight, 0.01)  # starts near the uniform policy
-    return Student(EgocentricGrid(hidden=hidden), hidden, actor, critic, num_teachers)
+    return Student(body(hidden=hidden), hidden, actor, critic, num_teachers)
 
 
-def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10, one_hot: bool = False) -> Student:
-    """Return the net of the published code, 843,576 weights with seven actions and one teacher.
-
-    one_hot: read the memory's codes one-hot, which the published net does not.
-    """
+def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> Student:
+    """Return the net of the published code, 843,576 weights with seven actions and one teacher."""
     features = 64 * size * size
 
     def head(outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, outputs))
 
-    return Student(PaperBody(one_hot), features, head(num_actions), head(1), num_teachers)
+    return Student(PaperBody(), features, head(num_actions), head(1), num_teachers)
 
 
 class FlatBody(nn.Module):

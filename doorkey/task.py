@@ -10,6 +10,7 @@ from typing import Any, Callable, ClassVar
 
 import numpy as np
 
+from doorkey.ablations import AbsoluteGrid, IntegerGrid
 from envs import (
     NUM_ACTIONS,
     ColoredDoorKeyEnv,
@@ -46,7 +47,8 @@ def rename_colors(text: str) -> tuple[str, Callable[[str], str]]:
 STUDENTS: dict[str, Callable[..., Any]] = {
     "small": small_student,
     "paper": paper_student,
-    "paper-one-hot": partial(paper_student, one_hot=True),
+    "small-absolute": partial(small_student, body=AbsoluteGrid),
+    "small-integers": partial(small_student, body=IntegerGrid),
 }
 TABLE_3 = ("llm4teach", "llm-only", "hierarchical", "ppo")  # its rows: episode length, return, success
 
@@ -136,7 +138,7 @@ Pick up and open work only next to X, so go to X first."""
         return make_option(name, self.config.options)
 
     def make_student(self, num_teachers: int) -> Any:
-        """Return our small net, the published one, or that with its input one-hot."""
+        """Return our small net, the published one, or ours without one of its ideas."""
         return STUDENTS[self.config.student](NUM_ACTIONS, num_teachers)
 
     def plans(self, state: str) -> list[str]:

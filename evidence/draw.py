@@ -27,7 +27,7 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
     "linear-short": (PURPLE, "-.", "^"), "linear-long": (SKY, ":", "D"), "ppo-paper-net": (GREEN, "-", "P"),
     "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
-    "ppo-constant-rate": (GREEN, ":", "d"), "ppo-paper-net-one-hot": (SKY, "-", "X"),
+    "ppo-constant-rate": (GREEN, ":", "d"), "ppo-absolute": (SKY, "-", "X"), "ppo-integers": (PURPLE, "--", "D"),
     "llm4teach-monte-carlo": (BLUE, "--", ">"), "llm4teach-constant-rate": (BLUE, "-.", "h"),
 }  # fmt: skip
 LABELS = {"uniform": "control, no LLM"}  # where it is not the arm itself

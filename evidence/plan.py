@@ -159,19 +159,18 @@ def teacher_groups(budget: Budget) -> list[Group]:
 
 
 def student_groups(budget: Budget) -> list[Group]:
-    """Return the groups that ask why plain PPO succeeds: the published net, then what else is ours, one at a time.
-
-    The published net's own PPO once more with its input one-hot, to see whether that is what it lacks.
-    """
+    """Return the groups that ask why plain PPO succeeds: the published net, then what is ours, one at a time."""
     changes: dict[str, dict[str, Any]] = {
         "paper-net": {"student": "paper"},
+        "absolute": {"student": "small-absolute"},
+        "integers": {"student": "small-integers"},
         "monte-carlo": {"gae_lambda": 1.0},
         "constant-rate": {"anneal_learning_rate": False},
     }
     groups = [doorkey("SimpleDoorKey", method) for method in ("ppo", "llm4teach")]
     for name, change in changes.items():
         groups += [doorkey(g.task, f"{g.arm}-{name}", method=g.arm, **change) for g in groups[:2]]
-    return [*groups, doorkey("SimpleDoorKey", "ppo-paper-net-one-hot", method="ppo", student="paper-one-hot")]
+    return groups
 
 
 def habitat_groups(budget: Budget) -> list[Group]:

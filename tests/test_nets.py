@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from doorkey.ablations import AbsoluteGrid, IntegerGrid
 from doorkey.task import STUDENTS
 from envs import NUM_ACTIONS, TASKS
-from nets import EgocentricGrid, PaperBody, mlp_student, paper_student, small_student
+from nets import EgocentricGrid, mlp_student, paper_student, small_student
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +153,36 @@ def test_egocentric_grid_shows_the_key_in_hand():
     assert not torch.equal(*body_input(EgocentricGrid(), [held, nothing]))
 
 
+def test_absolute_grid_has_a_code_for_each_cell_and_says_where_the_agent_stands():
+    body = AbsoluteGrid()
+    memories = [blank(4, 4, 0), blank(2, 3, 1)]
+    for memory in memories:
+        memory[7, 5, :2] = (KEY, 1)
+    nothing, codes, color_codes = [0.0] * 16, body.code.weight[:, 75].tolist(), body.color_code.weight[:, 75].tolist()
+    sums = [*nothing * 3, *codes, *nothing, *[0.0] * 4, *color_codes, *[0.0] * 16]  # the fourth symbol, second colour
+    expected = [
+        [*sums, *(float(cell == 44) for cell in range(100)), 1, 0, 0, 0],
+        [*sums, *(float(cell == 23) for cell in range(100)), 0, 1, 0, 0],
+    ]
+    torch.testing.assert_close(body_input(body, memories), torch.tensor(expected))
+
+
+def test_integer_grid_reads_the_turned_codes_as_quantities():
+    body = IntegerGrid()
+    memory = blank(4, 4, 0)
+    memory[6, 4, :2] = (KEY, 1)  # two ahead: the last row of what is near, in its middle
+    memory[3, 2, :2] = (DOOR, 5)  # behind and two to the left: the first of what is near
+    key, door = (2 + REACH) * SIDE + REACH, (-1 + REACH) * SIDE - 2 + REACH
+    objects, palette = torch.full((SIDE**2,), 0.1), torch.zeros(SIDE**2)
+    objects[key], objects[door] = 0.5, 0.4
+    palette[key], palette[door] = 2 / 6, 1.0
+    near = [0.4, *[0.1] * 16, 0.5, *[0.1] * 2]
+    compass = [1.0, 0, 0, 0]
+    with torch.no_grad():
+        expected = torch.cat([body.code(objects), body.color_code(palette), torch.tensor([*near, *compass])])
+    torch.testing.assert_close(body_input(body, [memory])[0], expected)
+
+
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -164,26 +195,14 @@ def test_small_student_has_at_most_24000_weights():
     assert count(student) == 289 * 20 + 209 * 64 + 65 * 64 + 65 * 7 + 65
 
 
+def test_without_the_agents_view_the_small_student_has_as_many_weights():
+    assert count(STUDENTS["small-absolute"](NUM_ACTIONS)) == 23_836
+
+
 def test_paper_student_is_the_published_net():
     student = paper_student(NUM_ACTIONS)
     assert count(student) == 843_576
     assert count(student.body) == 23_728  # the "24K"
-
-
-def test_one_hot_input_of_the_paper_student_tells_every_code_that_a_room_can_show():
-    body = PaperBody(one_hot=True)
-    assert body.layers[0].in_channels == 25  # 11 objects, 6 colours, 3 states, 4 directions and no agent
-    given = []
-    body.layers[0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0][0]))
-    memory = random_memory(np.random.default_rng(0))
-    memory[0, 1] = (DOOR, 5, 2, 4)  # a locked grey door
-    body(torch.from_numpy(memory)[None])
-    (planes,) = given
-    assert planes.shape == (25, SIZE, SIZE)
-    assert planes[:, 0, 1].nonzero().flatten().tolist() == [DOOR, 11 + 5, 17 + 2, 20 + 4]
-    starts = np.array([0, 11, 17, 20])
-    for x, y in np.ndindex(SIZE, SIZE):
-        assert planes[:, x, y].nonzero().flatten().tolist() == (starts + memory[x, y]).tolist()
 
 
 @pytest.mark.parametrize("name", STUDENTS)

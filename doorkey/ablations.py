@@ -1,0 +1,50 @@
+"""The small student's body with one of its two ideas taken away: which of them lets plain PPO succeed?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nets import NUM_COLORS, EgocentricGrid
+
+
+class AbsoluteGrid(EgocentricGrid):
+    """The map as it lies, neither moved nor turned: a code belongs to a cell of the room, not to an offset.
+
+    The hundred inputs that tell what is near the agent tell in which cell it stands. The number of weights is the same.
+    """
+
+    def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
+        """`size`: N."""
+        super().__init__(size, code, color_code, hidden)
+        self.offsets = torch.arange(size**2).expand_as(self.offsets)  # the same wherever the agent stands and looks
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
+        kinds, colors, agent, direction = self.turn(memory)
+        symbols = (kinds[:, None] == self.symbols).float()
+        palette = (colors[:, None] == self.colors).float()
+        place, compass = nn.functional.one_hot(agent, self.offsets.shape[-1]), nn.functional.one_hot(direction, 4)
+        spread = symbols.sum(-1, keepdim=True).clamp_min(1).sqrt()
+        parts = (self.code(symbols) / spread, self.color_code(palette), place, compass)
+        return self.layers(torch.cat([part.flatten(1) for part in parts], dim=1))
+
+
+class IntegerGrid(EgocentricGrid):
+    """MiniGrid's codes read as quantities, as the published net reads them, on the map as the agent sees it."""
+
+    def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
+        """`size`: N."""
+        super().__init__(size, code, color_code, hidden)
+        inputs = code + color_code + len(self.near) + 4
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
+        kinds, colors, _, direction = self.turn(memory)
+        objects = kinds / 10.0  # the largest code is the agent's own, 10
+        palette = (colors + 1) % (NUM_COLORS + 1) / NUM_COLORS  # 0 where there is neither a key nor a door
+        compass = nn.functional.one_hot(direction, 4)
+        return self.layers(
+            torch.cat([self.code(objects), self.color_code(palette), objects[:, self.near], compass], dim=1)
+        )
