@@ -128,10 +128,9 @@ def write_targets(names: Sequence[str], budget: str, results: Results) -> None:
             continue
         description = "" if target.groups is plan.habitat_groups else f" {BUDGETS[budget].description}"
         write_table(folder / f"{name}.md", f"**{target.title}.**{description}", text)
-        pictures = ""
         if target.draw and any(row["run"] in results.curves for group in groups for row in cells.rows(group)):
             target.draw(folder / name, cells, groups)
-            pictures = f", {name}.png, {name}.pdf"
+        pictures = "".join(f", {name}.{form}" for form in draw.METADATA if (folder / f"{name}.{form}").exists())
         print(f"\n{target.title}\n\n{text}\nin {folder}: {name}.md{pictures}")
 
 

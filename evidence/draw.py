@@ -28,7 +28,6 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     "linear-short": (PURPLE, "-.", "^"), "linear-long": (SKY, ":", "D"), "ppo-paper-net": (GREEN, "-", "P"),
     "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
     "ppo-constant-rate": (GREEN, ":", "d"), "ppo-absolute": (SKY, "-", "X"), "ppo-integers": (PURPLE, "--", "D"),
-    "llm4teach-monte-carlo": (BLUE, "--", ">"), "llm4teach-constant-rate": (BLUE, "-.", "h"),
 }  # fmt: skip
 LABELS = {"uniform": "control, no LLM"}  # where it is not the arm itself
 TEACHER = "#000000"
@@ -124,11 +123,14 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, lo
     """Draw the training curves of a column over environment steps: a panel with linear steps for each task.
 
     With `log_too` a second panel has logarithmic steps, on which a method that learns early can be told from the axis.
+    Groups whose arm has no style are in the tables only; where there are no others, there is no picture.
     """
     from matplotlib.ticker import EngFormatter
 
     groups = [group for group in groups if cells.rows(group)]
     tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
+    if not tasks:
+        return
     scales = (", linear", ", log") if log_too else ("",)
     titles = [place_of(task) + scale for task in tasks for scale in scales]
     kinds = {True: "line: interquartile mean, band: 95 % bootstrap", False: "thin lines: single seeds"}
