@@ -11,7 +11,8 @@ from nets import NUM_COLORS, EgocentricGrid
 class AbsoluteGrid(EgocentricGrid):
     """The map as it lies, neither moved nor turned: a code belongs to a cell of the room, not to an offset.
 
-    The hundred inputs that tell what is near the agent tell in which cell it stands. The number of weights is the same.
+    The hundred inputs that tell what is near the agent tell in which cell it stands. The number of weights is the same,
+    but the codes of offsets that are no cell's are never used.
     """
 
     def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
