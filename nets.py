@@ -91,13 +91,17 @@ class EgocentricGrid(nn.Module):
 
     def forward(self, memory: Tensor) -> Tensor:
         """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
-        kinds, colors, _, direction = self.turn(memory)
+        kinds, colors, agent, direction = self.turn(memory)
         symbols = (kinds[:, None] == self.symbols).float()  # (B, 5, side * side)
         palette = (colors[:, None] == self.colors).float()  # (B, NUM_COLORS, side * side)
         compass = nn.functional.one_hot(direction, 4)
         spread = symbols.sum(-1, keepdim=True).clamp_min(1).sqrt()  # (B, 5, 1)
-        parts = (self.code(symbols) / spread, self.color_code(palette), symbols[..., self.near], compass)
+        parts = (self.code(symbols) / spread, self.color_code(palette), self.show_near(symbols, agent), compass)
         return self.layers(torch.cat([part.flatten(1) for part in parts], dim=1))
+
+    def show_near(self, symbols: Tensor, agent: Tensor) -> Tensor:
+        """Return the symbols (B, 5, side * side) of the cells near the agent, one-hot; its cell (B,) is not needed."""
+        return symbols[..., self.near]
 
 
 class PaperBody(nn.Module):

@@ -15,27 +15,21 @@ class AbsoluteGrid(EgocentricGrid):
     but the codes of offsets that are no cell's are never used.
     """
 
-    def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
-        """`size`: N."""
-        super().__init__(size, code, color_code, hidden)
+    def __init__(self, size: int = 10, **others: int) -> None:
+        """Take the same arguments as `EgocentricGrid`; `size` is N."""
+        super().__init__(size, **others)
         self.offsets = torch.arange(size**2).expand_as(self.offsets)  # the same wherever the agent stands and looks
 
-    def forward(self, memory: Tensor) -> Tensor:
-        """Return features (B, hidden) of memories (B, N, N, 4), uint8."""
-        kinds, colors, agent, direction = self.turn(memory)
-        symbols = (kinds[:, None] == self.symbols).float()
-        palette = (colors[:, None] == self.colors).float()
-        place, compass = nn.functional.one_hot(agent, self.offsets.shape[-1]), nn.functional.one_hot(direction, 4)
-        spread = symbols.sum(-1, keepdim=True).clamp_min(1).sqrt()
-        parts = (self.code(symbols) / spread, self.color_code(palette), place, compass)
-        return self.layers(torch.cat([part.flatten(1) for part in parts], dim=1))
+    def show_near(self, symbols: Tensor, agent: Tensor) -> Tensor:
+        """Return the agent's cell (B,) one-hot, (B, N * N)."""
+        return nn.functional.one_hot(agent, self.offsets.shape[-1])
 
 
 class IntegerGrid(EgocentricGrid):
     """MiniGrid's codes read as quantities, as the published net reads them, on the map as the agent sees it."""
 
     def __init__(self, size: int = 10, code: int = 16, color_code: int = 4, hidden: int = 64) -> None:
-        """`size`: N."""
+        """Take the same arguments as `EgocentricGrid`; there are fewer inputs to the layers."""
         super().__init__(size, code, color_code, hidden)
         inputs = code + color_code + len(self.near) + 4
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
