@@ -93,7 +93,9 @@ TARGETS = {
     "control": Target("What the LLM adds", tables.control_table, **MAIN),
     "aggregate": Target("Over all tasks", tables.aggregate_table, draw.draw_profile, **MAIN),
     "fig4": Target("Figure 4: hard and soft instructions", tables.groups_table, draw.draw_groups, plan.mode_groups),
-    "fig6": Target("Figure 6: Nav & Pick", tables.table3, draw.draw_places, plan.habitat_groups, ("default",), **LONG),
+    "fig6": Target(
+        "Figure 6: Nav & Pick", tables.figure6_table, draw.draw_places, plan.habitat_groups, ("default",), **LONG
+    ),
     "navpick": Target("Nav & Pick: success", tables.places_table, None, plan.habitat_groups, ("default",), **LONG),
     "fig7": Target("Figure 7: schedules of lambda", tables.groups_table, draw.draw_groups, plan.schedule_groups),
     "teachers": Target("Small models as teachers", tables.groups_table, None, plan.teacher_groups, SHORT),

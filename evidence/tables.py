@@ -146,10 +146,7 @@ def table3(cells: Cells, groups: Sequence[Group]) -> str:
         told = [f"{paper[0]:.2f}", f"{paper[1]:.2f}", f"{paper[2]:.1%}"] if paper else ["-", "-", "-"]
         lines.append([group.task, group.arm, cells.seeds(group), *final, *told])
         for name in ("return", "success"):
-            # Of Habitat's reward the paper's coefficients are lost, so returns do not compare.
-            theirs, episodes = Sample([]), 1000 if group.task in TASKS else 100
-            if paper and (group.task in TASKS or name == "success"):
-                theirs = paper_sample(name, paper[1], paper[2], episodes)
+            theirs = paper_sample(name, paper[1], paper[2], episodes=1000) if paper else Sample([])
             comparisons.append(Comparison(cells.sample(group, name), theirs, MARGINS[name]))
     verdicts = ["-" if verdict == "no runs" else verdict for verdict in judge(comparisons)]
     heads = "task, method, seeds, length, return, success, paper: length, return, success"
@@ -185,6 +182,33 @@ def groups_table(cells: Cells, groups: Sequence[Group]) -> str:
     return format_table(heads + ", mean success of the first steps, thousand steps until 90 % stay", lines)
 
 
+def figure6_table(cells: Cells, groups: Sequence[Group]) -> str:
+    """Format Nav & Pick: a line for each place and method, the student beside its teacher in the same rooms.
+
+    The paper's numbers end the table. Of its reward the coefficients are lost, so that returns do not compare.
+    """
+    lines = []
+    for group in groups:
+        if not cells.rows(group):
+            continue
+        actor = "student" if cells.rooms(group, "success", "student") else "teacher"
+        line = [place_of(group.task), group.arm, cells.seeds(group)]
+        for name in ("success", "length"):
+            line += [cells.final(group, name), cells.final(group, name, "teacher") if actor == "student" else "-"]
+        lost = np.concatenate(cells.rooms(group, "success", actor)) == 0
+        late = lost & (np.concatenate(cells.rooms(group, "truncated", actor)) == 1)
+        line += [cells.final(group, "return"), f"{late.sum()} of {lost.sum()}"]
+        lines.append([*line, *(cells.learning(group, name) for name in ("auc_success", "steps_to_90"))])
+    paper = open_task(default_config(groups[0].settings["env"])).paper
+    for arm, (length, score, success) in paper.items():
+        told = [f"{success:.1%}", "-", f"{length:.2f}", "-", f"{score:.2f}"]
+        if arm == "llm4teach":
+            told[1], told[3] = f"{paper['llm-only'][2]:.1%}", f"{paper['llm-only'][0]:.2f}"
+        lines.append(["the paper's", arm, "-", *told, "-", "-", "-"])
+    heads = "place, method, seeds, success, its teacher's, steps, its teacher's, return, of its failures time out"
+    return format_table(heads + ", mean success of the first steps, thousand steps until 90 % stay", lines)
+
+
 def places_table(cells: Cells, groups: Sequence[Group]) -> str:
     """Format the success of Nav & Pick: a line for each place and its options, a column for each method.
 
@@ -194,8 +218,7 @@ def places_table(cells: Cells, groups: Sequence[Group]) -> str:
     for place in dict.fromkeys(group.task for group in groups):
         taught = f"{place}-llm4teach"
         teacher = cells.final(taught if cells.rows(taught) else f"{place}-llm-only", "success", "teacher")
-        name = place_of(place).replace("-", ", ")
-        lines.append([name, teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
+        lines.append([place_of(place), teacher, *(cells.final(f"{place}-{arm}", "success") for arm in arms)])
     paper = open_task(default_config(groups[0].settings["env"])).paper
     told = [f"{paper[arm][2]:.1%}" if arm in paper else "-" for arm in ("llm-only", *arms)]
     return format_table("place, LLM alone, " + ", ".join(arms), [*lines, ["the paper's", *told]])

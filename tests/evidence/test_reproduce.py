@@ -132,7 +132,7 @@ def test_without_habitat_its_runs_are_left_out_and_what_is_finished_is_shown(mak
     reproduce.main(["fig6", "--seeds", "1", "--jobs", "1", *folders])
     said = capsys.readouterr().out
     assert f"{len(others)} runs in Habitat are left out: it is not installed; see docs/habitat.md\n" in said
-    assert "| navpick-home | llm-only | 1 |" in said
+    assert "| home | llm-only | 1 |" in said
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])

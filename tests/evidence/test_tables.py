@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 import reproduce
-from evidence.plan import BUDGETS, TASKS, Group, doorkey
-from evidence.tables import Cells, control_table, format_cell, format_table, paper_sample, places_table, table3
+from evidence.plan import ARMS, BUDGETS, TASKS, Group, doorkey
+from evidence.tables import (
+    Cells,
+    control_table,
+    figure6_table,
+    format_cell,
+    format_table,
+    paper_sample,
+    places_table,
+    table3,
+)
 from evidence.teachers import cost_table, errors_table
 
 PPO, ALONE, OURS, CONTROL = (doorkey("LavaDoorKey", arm) for arm in ("ppo", "llm-only", "llm4teach", "uniform"))
@@ -94,6 +103,25 @@ def test_places_have_their_teacher_in_the_rooms_of_its_student_or_alone(make_res
         "| there, learned | 100.0 % | - | - | - | - |",
         "| the paper's | 62.0% | 69.0% | 12.0% | - | 0.0% |",
     ]
+
+
+def test_nav_and_pick_hand_worked(make_results):
+    settings = {"env": "habitat-navpick"}
+    taught, alone = (Group("navpick-here-learned", arm, {**settings, **ARMS[arm]}) for arm in ("llm4teach", "llm-only"))
+    results = make_results([taught, alone], 2)
+    student = [(1, 2.0, 100, 1, 0), (2, 0.0, 650, 0, 1), (3, 0.0, 50, 0, 0), (4, 1.0, 650, 1, 1)]
+    teacher = [(1, 2.0, 300, 1, 0), (2, 0.0, 650, 0, 1), (3, 0.0, 650, 0, 1), (4, 0.0, 40, 0, 0)]
+    for own in results.episodes.values():
+        own.update({actor: np.array({"student": student, "teacher": teacher}[actor], float) for actor in own})
+    table = figure6_table(Cells(results, "default"), [taught, alone]).splitlines()[2:]
+    ours, told, *papers = (line.strip("| ").split(" | ") for line in table)
+    # The student succeeds in two of four rooms, once as time runs out, which is no failure; one failure times out.
+    assert ours[:3] == ["here, learned", "llm4teach", "2"]
+    assert ours[3:7] == ["50.0, 50.0 %", "25.0, 25.0 %", "362.5, 362.5", "410.0, 410.0"]
+    assert ours[7:9] == ["0.750, 0.750", "2 of 4"]
+    assert told[3:9] == ["25.0, 25.0 %", "-", "410.0, 410.0", "-", "0.500, 0.500", "4 of 6"]
+    assert told[9:] == ["-", "-"]  # it does not learn
+    assert ["the paper's", "llm4teach", "-", "69.0%", "62.0%", "233.45", "330.23", "2.39", "-", "-", "-"] in papers
 
 
 def test_errors_of_teachers_hand_worked(make_results):
