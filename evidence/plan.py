@@ -207,7 +207,7 @@ def habitat_groups(budget: Budget) -> list[Group]:
 
 
 def place_of(task: str) -> str:
-    """Return what a table or a picture calls a task: in Nav & Pick the place and, after commas, what is special there."""
+    """Return what tables and pictures call a task: in Nav & Pick the place and, after commas, what is special there."""
     return task.removeprefix(NAV_PICK).replace("-", ", ")
 
 
