@@ -19,8 +19,9 @@ from tqdm import tqdm
 from evidence.books import write_faulty_book
 from evidence.plan import BOOKS, ROOT, Run
 from harness.cli import InputError
-from harness.config import config_class, default_config, flag, stored_config
+from harness.config import config_class, configure, default_config, flag, stored_config
 from harness.provenance import read_provenance
+from harness.task import check_task, open_task
 
 
 def is_finished(run: Run, runs_dir: Path) -> bool:
@@ -37,8 +38,8 @@ def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
     """Run train.py for every run that is not finished, `jobs` processes at a time, with one progress bar.
 
     Ctrl-C and SIGTERM make every process save its run and stop. The processes inherit a lock on `runs_dir`: if this one
-    is killed and they continue, the next call raises InputError. So do a folder that holds another run, and a process
-    that fails.
+    is killed and they continue, the next call raises InputError. So do, before anything runs, a folder that holds
+    another run and a task that cannot be run, such as one whose data are missing; and in the end a process that failed.
     """
     with (runs_dir / "lock").open("w") as lock:
         try:
@@ -49,6 +50,8 @@ def run_unfinished(runs: Sequence[Run], runs_dir: Path, jobs: int) -> None:
             ) from None
         for run in runs:
             check_folder(run, runs_dir / run.folder)
+        for run in {run.group.name: run for run in runs if not is_finished(run, runs_dir)}.values():
+            check_task(open_task(configure(run.settings)))
         failed = run_processes(runs, runs_dir, jobs, lock.fileno())
     if failed:
         raise InputError(

@@ -62,3 +62,21 @@ def test_a_failed_run_is_named(tmp_path):
     with pytest.raises(InputError, match=r"quick/x-model-1\.5b-seed0 ended with exit code 2"):
         run_unfinished([run], tmp_path, jobs=1)
     assert "device 'nowhere' cannot be used" in (tmp_path / "x-model-1.5b-seed0.log").read_text()
+
+
+def test_what_cannot_be_run_is_said_before_anything_runs(tmp_path, monkeypatch, make_run):
+    task = tmp_path / "tasks.py"
+    task.write_text(
+        "from doorkey.task import LavaDoorKey\n"
+        "from harness.cli import InputError\n\n\n"
+        "class Empty(LavaDoorKey):\n"
+        "    def check(self):\n"
+        "        raise InputError('the rooms are missing; download them')\n"
+    )
+    first, last = planned(), planned(env=f"{task}:Empty")._replace(group=Group("z", "y", {}))
+    monkeypatch.setattr(runs, "run_processes", lambda *_: pytest.fail("something was run"))
+    with pytest.raises(InputError, match="the rooms are missing; download them"):
+        run_unfinished([first, last], tmp_path, jobs=1)
+    make_run(tmp_path / last.folder, env=f"{task}:Empty", num_trajectories=50)  # what is finished needs no rooms
+    monkeypatch.setattr(runs, "run_processes", lambda *_: [])
+    run_unfinished([first, last], tmp_path, jobs=1)
