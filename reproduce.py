@@ -173,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if given.target == "tables":
+            if not (given.results / "runs.csv").is_file():
+                raise InputError(f"{given.results} has no runs.csv; name a folder that has, with --results")
             results = Results(given.results)
             for budget in given.budgets:
                 write_targets(names_of("all", budget), budget, results)

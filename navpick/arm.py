@@ -244,7 +244,8 @@ def main() -> None:
     try:
         arm = read_arm(Path(sys.argv[1]) if len(sys.argv) > 1 else home)
     except ArmError as error:
-        raise SystemExit(f"navpick.arm: {error}") from None
+        print(f"navpick.arm: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     angles, target = np.array([-0.45, -1.08, 0.1, 0.935, -0.001, 1.573, 0.005]), np.array([0.65, 0.0, 0.75])
     for step in range(201):
         pose = arm.pose(angles)

@@ -21,6 +21,7 @@ An action is 11 numbers in habitat-lab's order: 7 arm joints, grip, 2 base veloc
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -259,7 +260,8 @@ def main() -> None:
         try:
             env = HabitatEnv(task, "val")
         except HabitatError as error:
-            raise SystemExit(f"navpick.envs: {error}") from None
+            print(f"navpick.envs: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
         observation, _ = env.reset(seed=1)
         env.action_space.seed(0)
         for _ in range(10):

@@ -189,6 +189,8 @@ def test_runs_of_all_targets_are_made_once_and_seed_by_seed():
         ["student", "--budget", "quick"],
         ["fig3", "--budget", "x"],
         ["fig6", "--runs", "/dev/null"],
+        ["tables", "--results", "nowhere"],
+        ["tables", "--results", "/dev/null"],
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch):
