@@ -98,6 +98,10 @@ OWN = (
         EVERYWHERE, "llm4teach", "auc_success", "higher", "uniform",
     ),
     Claim("", "LLM4Teach learns in fewer steps than the control", EVERYWHERE, "llm4teach", STEPS, "lower", "uniform"),
+    Claim(
+        "", "LLM4Teach learns in fewer steps than the control where lambda falls linearly until i1",
+        COLORED, "linear-short", STEPS, "lower", "uniform-linear-short",
+    ),
     Claim("", "LLM4Teach ends level with the control", EVERYWHERE, "llm4teach", "success", "level", "uniform"),
     Claim("", "the control learns in fewer steps than plain PPO", EVERYWHERE, "uniform", STEPS, "lower", "ppo"),
     Claim("", "LLM4Teach ends level with plain PPO", TASKS, "llm4teach", "success", "level", "ppo"),

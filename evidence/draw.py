@@ -25,11 +25,13 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     "ppo": (GREEN, "-.", "^"), "sampled": (BLUE, "-.", "s"), "hard": (BLUE, "--", "v"),
     f"{QWEN}-soft": (ORANGE, "-", "D"), f"{QWEN}-sampled": (ORANGE, "-.", "^"), f"{QWEN}-hard": (ORANGE, "--", "<"),
     f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
-    "linear-short": (PURPLE, "-.", "^"), "linear-long": (SKY, ":", "D"), "ppo-paper-net": (GREEN, "-", "P"),
+    "linear-short": (ORANGE, "-.", "^"), "linear-long": (SKY, ":", "D"), "uniform-linear-short": (PURPLE, "--", "P"),
+    "ppo-paper-net": (GREEN, "-", "P"),
     "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
     "ppo-constant-rate": (GREEN, ":", "d"), "ppo-absolute": (SKY, "-", "X"), "ppo-integers": (PURPLE, "--", "D"),
 }  # fmt: skip
-LABELS = {"uniform": "control, no LLM"}  # where it is not the arm itself
+# What the legend says where that is not the arm itself.
+LABELS = {"uniform": "control, no LLM", "uniform-linear-short": "control, linear-short"}
 TEACHER = "#000000"
 # Nothing that differs between two calls.
 METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}

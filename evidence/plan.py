@@ -127,13 +127,19 @@ def mode_groups(budget: Budget) -> list[Group]:
 
 
 def schedule_groups(budget: Budget) -> list[Group]:
-    """Return the groups of Fig. 7: a constant lambda, two linear schedules, and the stepwise one of Table 3."""
+    """Return the groups of Fig. 7: a constant lambda, two linear schedules, and the stepwise one of Table 3.
+
+    The control is compared with on the shorter linear schedule and on the stepwise one.
+    """
     task, linear = "ColoredDoorKey", {"method": "llm4teach", "anneal": "linear", "i1": 0}
+    short: dict[str, Any] = {**linear, "i2": budget.settings["i1"]}
     return [
         doorkey(task, "constant", method="llm4teach", anneal="constant"),
-        doorkey(task, "linear-short", **linear, i2=budget.settings["i1"]),
+        doorkey(task, "linear-short", **short),
         doorkey(task, "linear-long", **linear, i2=budget.settings["i2"]),
         doorkey(task, "llm4teach"),
+        doorkey(task, "uniform-linear-short", **{**short, **ARMS["uniform"]}),
+        doorkey(task, "uniform"),
     ]
 
 
