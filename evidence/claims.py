@@ -98,9 +98,13 @@ OWN = (
         EVERYWHERE, "llm4teach", "auc_success", "higher", "uniform",
     ),
     Claim("", "LLM4Teach learns in fewer steps than the control", EVERYWHERE, "llm4teach", STEPS, "lower", "uniform"),
-    Claim(
-        "", "LLM4Teach learns in fewer steps than the control where lambda falls linearly until i1",
-        COLORED, "linear-short", STEPS, "lower", "uniform-linear-short",
+    *(
+        Claim("", f"{words} than the control where lambda falls linearly until i1", COLORED, "linear-short", name,
+              relation, "uniform-linear-short")
+        for words, name, relation in (
+            ("LLM4Teach succeeds more often in the first steps", "auc_success", "higher"),
+            ("LLM4Teach learns in fewer steps", STEPS, "lower"),
+        )
     ),
     Claim("", "LLM4Teach ends level with the control", EVERYWHERE, "llm4teach", "success", "level", "uniform"),
     Claim("", "the control learns in fewer steps than plain PPO", EVERYWHERE, "uniform", STEPS, "lower", "ppo"),
