@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Callable
 
 import torch
 from torch import Tensor, nn
@@ -130,14 +131,16 @@ def small_student(
     return Student(body(hidden=hidden), hidden, actor, critic, num_teachers)
 
 
-def paper_student(num_actions: int, num_teachers: int = 1, size: int = 10) -> Student:
+def paper_student(
+    num_actions: int, num_teachers: int = 1, size: int = 10, body: Callable[[], nn.Module] = PaperBody
+) -> Student:
     """Return the net of the published code, 843,576 weights with seven actions and one teacher."""
     features = 64 * size * size
 
     def head(outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, outputs))
 
-    return Student(PaperBody(), features, head(num_actions), head(1), num_teachers)
+    return Student(body(), features, head(num_actions), head(1), num_teachers)
 
 
 class FlatBody(nn.Module):

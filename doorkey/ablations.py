@@ -1,11 +1,11 @@
-"""The small student's body with one of its two ideas taken away: which of them lets plain PPO succeed?"""
+"""Which idea of the small student lets plain PPO succeed? Its body without one of the two, the published net with one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from nets import NUM_COLORS, EgocentricGrid
+from nets import NO_AGENT, NUM_COLORS, EgocentricGrid, PaperBody
 
 
 class AbsoluteGrid(EgocentricGrid):
@@ -43,3 +43,30 @@ class IntegerGrid(EgocentricGrid):
         return self.layers(
             torch.cat([self.code(objects), self.color_code(palette), objects[:, self.near], compass], dim=1)
         )
+
+
+class EgocentricPaperBody(PaperBody):
+    """The published net's body on the map as the agent sees it: in the middle, looking along the first axis.
+
+    What leaves the map at one edge comes in at the other, so that nothing is lost and no weight is added.
+    """
+
+    sources: Tensor  # (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction
+
+    def __init__(self, size: int = 10) -> None:
+        """`size`: N."""
+        super().__init__()
+        cells = torch.cartesian_prod(torch.arange(size), torch.arange(size))
+        ahead, right = (cells - size // 2).unbind(-1)  # of the agent, (N * N,)
+        forward = torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]])[:, None]  # (4 directions, 1, 2)
+        turned = ahead[:, None] * forward + right[:, None] * forward.roll(-1, 0)  # (4, N * N, 2)
+        x, y = ((cells[:, None, None] + turned) % size).unbind(-1)  # (N * N, 4, N * N)
+        self.register_buffer("sources", x * size + y, persistent=False)
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
+        cells = memory.flatten(1, 2)  # (B, N * N, 4)
+        numbers = torch.arange(len(cells))
+        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
+        source = self.sources[agent, cells[numbers, agent, 3].long()]  # (B, N * N)
+        return super().forward(cells[numbers[:, None], source].view_as(memory))

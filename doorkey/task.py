@@ -10,7 +10,7 @@ from typing import Any, Callable, ClassVar
 
 import numpy as np
 
-from doorkey.ablations import AbsoluteGrid, IntegerGrid
+from doorkey.ablations import AbsoluteGrid, EgocentricPaperBody, IntegerGrid
 from envs import (
     NUM_ACTIONS,
     ColoredDoorKeyEnv,
@@ -49,6 +49,7 @@ STUDENTS: dict[str, Callable[..., Any]] = {
     "paper": paper_student,
     "small-absolute": partial(small_student, body=AbsoluteGrid),
     "small-integers": partial(small_student, body=IntegerGrid),
+    "paper-view": partial(paper_student, body=EgocentricPaperBody),
 }
 TABLE_3 = ("llm4teach", "llm-only", "hierarchical", "ppo")  # its rows: episode length, return, success
 

@@ -94,4 +94,4 @@ def test_help_reads_like_documentation():
         assert re.search(rf"^  --{flag}\b", done.stdout, re.MULTILINE)
     for f in every:
         assert f.metadata["help"] in text
-    assert "nets for --student: small, paper, small-absolute, small-integers." in text
+    assert "nets for --student: small, paper, small-absolute, small-integers, paper-view." in text

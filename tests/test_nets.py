@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from doorkey.ablations import AbsoluteGrid, IntegerGrid
+from doorkey.ablations import AbsoluteGrid, EgocentricPaperBody, IntegerGrid
 from doorkey.task import STUDENTS
 from envs import NUM_ACTIONS, TASKS
 from nets import EgocentricGrid, mlp_student, paper_student, small_student
@@ -181,6 +181,32 @@ def test_integer_grid_reads_the_turned_codes_as_quantities():
     with torch.no_grad():
         expected = torch.cat([body.code(objects), body.color_code(palette), torch.tensor([*near, *compass])])
     torch.testing.assert_close(body_input(body, [memory])[0], expected)
+
+
+@pytest.mark.parametrize("direction", range(4))
+def test_published_net_on_the_agents_view_has_the_agent_in_the_middle_looking_along_the_first_axis(direction):
+    body, x, y = EgocentricPaperBody(), 6, 3
+    body.layers = torch.nn.Sequential(torch.nn.Identity())
+    memory = blank(x, y, direction)
+    (dx, dy), (rx, ry) = AHEAD_OF[direction], AHEAD_OF[(direction + 1) % 4]
+    memory[x + 2 * dx, y + 2 * dy, :2] = (KEY, 1)  # two ahead
+    memory[x - 3 * dx + rx, y - 3 * dy + ry, :2] = (DOOR, 5)  # three behind and one to the right
+    turned = body(torch.from_numpy(memory[None]))[0].permute(1, 2, 0)
+    expected = torch.from_numpy(blank(5, 5, direction)).float()
+    expected[7, 5, :2] = torch.tensor([KEY, 1.0])
+    expected[2, 6, :2] = torch.tensor([DOOR, 5.0])
+    torch.testing.assert_close(turned, expected)
+
+
+def test_on_the_agents_view_the_published_net_loses_nothing():
+    rng = np.random.default_rng(0)
+    body = EgocentricPaperBody()
+    body.layers = torch.nn.Sequential(torch.nn.Identity())
+    for _ in range(20):
+        memory = random_memory(rng)
+        turned = body(torch.from_numpy(memory[None]))[0].permute(1, 2, 0).reshape(-1, 4)
+        assert sorted(map(tuple, turned.tolist())) == sorted(map(tuple, memory.reshape(-1, 4).astype(float).tolist()))
+    assert count(STUDENTS["paper-view"](NUM_ACTIONS)) == count(STUDENTS["paper"](NUM_ACTIONS))
 
 
 def count(module):
