@@ -1,4 +1,4 @@
-"""Which idea of the small student lets plain PPO succeed? Its body without one of the two, the published net with one."""
+"""Which idea of the small student lets plain PPO succeed? Its body without one of two; the published net with one."""
 
 from __future__ import annotations
 
