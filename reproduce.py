@@ -17,8 +17,8 @@
     teachers    small language models as teachers on four tasks
     errors      the same runs: how teachers err
     robustness  teachers with wrong answers, or few: their own return, and when their students learn
-    student     why plain PPO succeeds here: the published net, ours without the agent's view or one-hot codes,
-                Monte-Carlo returns, a constant learning rate
+    student     why plain PPO succeeds here: the published net, without and with the agent's view; ours without that
+                view or one-hot codes; Monte-Carlo returns, a constant learning rate
     cost        how long all these runs took, and the memory that they needed
 
 Every run is a process of train.py with a folder under runs/reproduce/BUDGET/. What is finished is kept and what was

@@ -126,6 +126,10 @@ OWN = (
     ),
     Claim("", "a teacher without any answer is no worse than none", (FAULTY,), "questions-0", STEPS, "level", "ppo"),
     Claim("", "plain PPO fails with the published net", SIMPLE, "ppo-paper-net", "success", "lower", 0.5),
+    Claim(
+        "", "plain PPO fails with the published net on the agent's view",
+        SIMPLE, "ppo-paper-net-view", "success", "lower", 0.5,
+    ),
     Claim("", "plain PPO fails without the agent's view", SIMPLE, "ppo-absolute", "success", "lower", 0.5),
     Claim("", "plain PPO fails where codes are read as quantities", SIMPLE, "ppo-integers", "success", "lower", 0.5),
     Claim("", "plain PPO fails with Monte-Carlo returns", SIMPLE, "ppo-monte-carlo", "success", "lower", 0.5),

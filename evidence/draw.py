@@ -26,8 +26,8 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     f"{QWEN}-soft": (ORANGE, "-", "D"), f"{QWEN}-sampled": (ORANGE, "-.", "^"), f"{QWEN}-hard": (ORANGE, "--", "<"),
     f"{QWEN}-logprobs": (ORANGE, ":", ">"), "constant": (RED, "--", "s"),
     "linear-short": (ORANGE, "-.", "^"), "linear-long": (SKY, ":", "D"), "uniform-linear-short": (PURPLE, "--", "P"),
-    "ppo-paper-net": (GREEN, "-", "P"),
-    "llm4teach-paper-net": (BLUE, ":", "p"), "ppo-monte-carlo": (GREEN, "--", "<"),
+    "ppo-paper-net": (GREEN, "-", "P"), "ppo-paper-net-view": (RED, "-", "*"), "llm4teach-paper-net": (BLUE, ":", "p"),
+    "ppo-monte-carlo": (GREEN, "--", "<"),
     "ppo-constant-rate": (GREEN, ":", "d"), "ppo-absolute": (SKY, "-", "X"), "ppo-integers": (PURPLE, "--", "D"),
 }  # fmt: skip
 # What the legend says where that is not the arm itself.

@@ -165,9 +165,13 @@ def teacher_groups(budget: Budget) -> list[Group]:
 
 
 def student_groups(budget: Budget) -> list[Group]:
-    """Return the groups that ask why plain PPO succeeds: the published net, then what is ours, one at a time."""
+    """Return the groups that ask why plain PPO succeeds: the published net, then one thing changed at a time.
+
+    The published net gets our view of the map; ours loses it, or its one-hot codes, its returns or its learning rate.
+    """
     changes: dict[str, dict[str, Any]] = {
         "paper-net": {"student": "paper"},
+        "paper-net-view": {"student": "paper-view"},
         "absolute": {"student": "small-absolute"},
         "integers": {"student": "small-integers"},
         "monte-carlo": {"gae_lambda": 1.0},
