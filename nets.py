@@ -41,7 +41,8 @@ class EgocentricGrid(nn.Module):
     colours of keys and doors are summed up in the same way, with shorter codes and no root. The cells that the next
     actions depend on, 5 wide and from one behind to two ahead, are also given one-hot. Two tanh layers follow.
 
-    Without the agent's view plain PPO does not learn SimpleDoorKey (docs/results.md; doorkey/ablations.py).
+    Without the agent's view plain PPO does not learn SimpleDoorKey, and with it the published net does, too
+    (docs/results.md; doorkey/ablations.py).
     """
 
     offsets: Tensor  # (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction

@@ -130,24 +130,25 @@ def draw_curves(path: Path, cells: Cells, groups: Sequence[Group], name: str, lo
     from matplotlib.ticker import EngFormatter
 
     groups = [group for group in groups if cells.rows(group)]
-    tasks = list(dict.fromkeys(group.task for group in groups if group.arm in STYLES))
-    if not tasks:
+    students = [group for group in groups if group.arm in STYLES]
+    if not students:
         return
+    tasks = list(dict.fromkeys(group.task for group in students))
     scales = (", linear", ", log") if log_too else ("",)
     titles = [place_of(task) + scale for task in tasks for scale in scales]
     kinds = {True: "line: interquartile mean, band: 95 % bootstrap", False: "thin lines: single seeds"}
-    drawn = {len(cells.rows(group)) >= FEWEST for group in groups if group.arm in STYLES}
+    drawn = {len(cells.rows(group)) >= FEWEST for group in students}
     curves = "; ".join(kinds[enough] for enough in kinds if enough in drawn)
     note = (
-        f"{describe(cells, groups)}; a point: {EPISODES} training episodes\n"
+        f"{describe(cells, students)}; a point: {EPISODES} training episodes\n"
         f"{curves}; a run that has ended goes on with its last point\n"
         "in evaluation rooms: the marks at the right (students full, teachers empty) and the teacher alone"
     )
     with open_figure(path, titles, note, "environment steps", f"{name} in training") as panels:
         for task, own in zip(tasks, np.reshape(panels, (len(tasks), len(scales)))):
-            students = [group for group in groups if group.task == task and group.arm in STYLES]
-            end = max(draw_curve(own, cells, group, name) for group in students)
-            for place, group in enumerate(students, start=1):
+            learners = [group for group in students if group.task == task]
+            end = max(draw_curve(own, cells, group, name) for group in learners)
+            for place, group in enumerate(learners, start=1):
                 for actor in ("student", "teacher"):
                     draw_score(own[0], end * (1 + 0.04 * place), cells, group, name, actor)
             draw_teacher(own, cells, [group for group in groups if group.task == task], name)
