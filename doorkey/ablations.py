@@ -51,7 +51,7 @@ class EgocentricPaperBody(PaperBody):
     What leaves the map at one edge comes in at the other, so that nothing is lost and no weight is added.
     """
 
-    sources: Tensor  # (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction
+    sources: Tensor  # (N * N, 4, N * N): which cell each cell of the view shows, by the agent's cell and direction
 
     def __init__(self, size: int = 10) -> None:
         """`size`: N."""
@@ -66,7 +66,7 @@ class EgocentricPaperBody(PaperBody):
     def forward(self, memory: Tensor) -> Tensor:
         """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
-        numbers = torch.arange(len(cells))
+        rows = torch.arange(len(cells))
         agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
-        source = self.sources[agent, cells[numbers, agent, 3].long()]  # (B, N * N)
-        return super().forward(cells[numbers[:, None], source].view_as(memory))
+        source = self.sources[agent, cells[rows, agent, 3].long()]  # (B, N * N)
+        return super().forward(cells[rows[:, None], source].view_as(memory))

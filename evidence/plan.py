@@ -129,7 +129,7 @@ def mode_groups(budget: Budget) -> list[Group]:
 def schedule_groups(budget: Budget) -> list[Group]:
     """Return the groups of Fig. 7: a constant lambda, two linear schedules, and the stepwise one of Table 3.
 
-    The control is compared with on the shorter linear schedule and on the stepwise one.
+    On the stepwise schedule and on the shorter linear one there is the control, too.
     """
     task, linear = "ColoredDoorKey", {"method": "llm4teach", "anneal": "linear", "i1": 0}
     short: dict[str, Any] = {**linear, "i2": budget.settings["i1"]}
