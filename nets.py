@@ -28,6 +28,24 @@ NUM_COLORS = 6
 NO_AGENT = 4  # last plane of the memory, where the agent is not
 
 
+def see_cells(size: int) -> tuple[Tensor, Tensor]:
+    """Return how far ahead and how far to the right every cell of an N x N map is, for each place of an agent.
+
+    Both are (N * N, 4, N * N): of every cell, for an agent that stands in a cell and looks in a direction.
+    """
+    cells = torch.cartesian_prod(torch.arange(size), torch.arange(size))
+    relative = cells - cells[:, None]  # (N * N of the agent, N * N, 2)
+    ahead = relative @ torch.tensor([[1, 0, -1, 0], [0, 1, 0, -1]])  # (N * N, N * N, 4 directions)
+    right = relative @ torch.tensor([[0, -1, 0, 1], [1, 0, -1, 0]])
+    return ahead.transpose(1, 2).contiguous(), right.transpose(1, 2).contiguous()
+
+
+def find_agent(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the agent's cell and where it looks, both (B,), in memories laid flat, (B, N * N, 4)."""
+    agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
+    return agent, cells[torch.arange(len(cells)), agent, 3].long()
+
+
 class EgocentricGrid(nn.Module):
     """The small student's body: the memory seen from where the agent stands and looks.
 
@@ -64,12 +82,9 @@ class EgocentricGrid(nn.Module):
         ]
         inputs = len(SYMBOLS) * (code + len(near)) + NUM_COLORS * color_code + 4
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
-        cells = torch.cartesian_prod(torch.arange(size), torch.arange(size))
-        relative = cells - cells[:, None]  # (N * N of the agent, N * N, 2)
-        ahead = relative @ torch.tensor([[1, 0, -1, 0], [0, 1, 0, -1]])  # (N * N, N * N, 4 directions)
-        right = relative @ torch.tensor([[0, -1, 0, 1], [1, 0, -1, 0]])
+        ahead, right = see_cells(size)
         offsets = (ahead + self.reach) * self.side + right + self.reach  # in 0 .. side * side - 1
-        self.register_buffer("offsets", offsets.transpose(1, 2).contiguous(), persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("near", torch.tensor(near), persistent=False)
         self.register_buffer("symbols", torch.tensor(SYMBOLS, dtype=torch.uint8)[:, None], persistent=False)
         self.register_buffer("colors", torch.arange(NUM_COLORS, dtype=torch.uint8)[:, None], persistent=False)
@@ -82,8 +97,7 @@ class EgocentricGrid(nn.Module):
         """
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
         kind, color = cells[..., 0], cells[..., 1]
-        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
-        direction = cells[torch.arange(len(cells)), agent, 3].long()
+        agent, direction = find_agent(cells)
         offset = self.offsets[agent, direction]  # (B, N * N)
         kinds = memory.new_ones(len(memory), self.side**2)  # 1: empty
         kinds.scatter_(1, offset, kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nets import NO_AGENT, NUM_COLORS, EgocentricGrid, PaperBody
+from nets import NUM_COLORS, EgocentricGrid, PaperBody, find_agent, see_cells
 
 
 class AbsoluteGrid(EgocentricGrid):
@@ -51,22 +51,16 @@ class EgocentricPaperBody(PaperBody):
     What leaves the map at one edge comes in at the other, so that nothing is lost and no weight is added.
     """
 
-    sources: Tensor  # (N * N, 4, N * N): which cell each cell of the view shows, by the agent's cell and direction
+    places: Tensor  # (N * N, 4, N * N): where every cell comes to lie, by the agent's cell and direction
 
     def __init__(self, size: int = 10) -> None:
         """`size`: N."""
         super().__init__()
-        cells = torch.cartesian_prod(torch.arange(size), torch.arange(size))
-        ahead, right = (cells - size // 2).unbind(-1)  # of the agent, (N * N,)
-        forward = torch.tensor([[1, 0], [0, 1], [-1, 0], [0, -1]])[:, None]  # (4 directions, 1, 2)
-        turned = ahead[:, None] * forward + right[:, None] * forward.roll(-1, 0)  # (4, N * N, 2)
-        x, y = ((cells[:, None, None] + turned) % size).unbind(-1)  # (N * N, 4, N * N)
-        self.register_buffer("sources", x * size + y, persistent=False)
+        x, y = ((steps + size // 2) % size for steps in see_cells(size))
+        self.register_buffer("places", x * size + y, persistent=False)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Return features (B, 64 * N * N) of memories (B, N, N, 4), uint8."""
         cells = memory.flatten(1, 2)  # (B, N * N, 4)
-        rows = torch.arange(len(cells))
-        agent = (cells[..., 3] != NO_AGENT).int().argmax(1)
-        source = self.sources[agent, cells[rows, agent, 3].long()]  # (B, N * N)
-        return super().forward(cells[rows[:, None], source].view_as(memory))
+        places = self.places[find_agent(cells)][..., None].expand_as(cells)
+        return super().forward(torch.empty_like(cells).scatter_(1, places, cells).view_as(memory))

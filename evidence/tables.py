@@ -82,13 +82,13 @@ class Cells(NamedTuple):
         episodes = [self.results.episodes[row["run"]] for row in self.rows(group)]
         return [own[actor][:, 1 + EPISODE.index(name)] for own in episodes if actor in own]
 
-    def final(self, group: Group | str, name: str, actor: str = "") -> str:
-        """Format a final score of an actor: the mean over seeds and rooms, with an interval over both.
+    def actor(self, group: Group | str) -> str:
+        """Return who is measured in a group: its student, or of the LLM alone the teacher."""
+        return "student" if self.rooms(group, "success", "student") else "teacher"
 
-        By default it is the student's, of the LLM alone the teacher's.
-        """
-        if not actor:
-            actor = "student" if self.rooms(group, name, "student") else "teacher"
+    def final(self, group: Group | str, name: str, actor: str = "") -> str:
+        """Format a final score of an actor, by default the group's: the mean over seeds and rooms, with an interval."""
+        actor = actor or self.actor(group)
         numbers, interval = summarize_rooms(self.rooms(group, name, actor))
         return format_cell(numbers, name, np.mean, interval)
 
@@ -191,7 +191,7 @@ def figure6_table(cells: Cells, groups: Sequence[Group]) -> str:
     for group in groups:
         if not cells.rows(group):
             continue
-        actor = "student" if cells.rooms(group, "success", "student") else "teacher"
+        actor = cells.actor(group)
         line = [place_of(group.task), group.arm, cells.seeds(group)]
         for name in ("success", "length"):
             line += [cells.final(group, name), cells.final(group, name, "teacher") if actor == "student" else "-"]
