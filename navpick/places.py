@@ -12,6 +12,7 @@ from typing import Any
 
 import habitat_sim
 import numpy as np
+from magnum import Vector3
 
 from navpick.arm import Arm, turn
 
@@ -93,6 +94,6 @@ class Furniture:
 
     def meets(self, start: np.ndarray, end: np.ndarray) -> bool:
         """Return whether a straight way meets furniture."""
-        ray = habitat_sim.geo.Ray(start.astype(np.float32), (end - start).astype(np.float32))
+        ray = habitat_sim.geo.Ray(Vector3(*start), Vector3(*(end - start)))  # from arrays it takes twice as long
         hits = self.sim.cast_ray(ray, max_distance=1.0).hits
         return any(hit.object_id not in self.others for hit in hits)
